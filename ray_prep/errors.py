@@ -11,8 +11,10 @@ RayPrepError                        what a command ends with; carries the exit c
 │   └── Interrupted           exit 4  Ctrl-C or a termination signal; nothing was published
 └── SampleError                     one image is at fault; becomes a Rejection, never an exit
     ├── DecodeError                 its bytes do not make a picture
+    ├── FetchError                  its bytes are not where its source says
     ├── LimitError                  it is outside a limit of the recipe
-    └── TransformError              a step could not be applied to it
+    ├── TransformError              a step could not be applied to it
+    └── ProcessDied                 it took the process that worked on it along
 
 Anything else that is raised (memory, bugs) fails the build.
 """
@@ -136,6 +138,12 @@ class TransformError(SampleError):
     """A step cannot be applied to a picture."""
 
     stage = "transform"
+
+
+class ProcessDied(SampleError):
+    """A picture ended or stalled the process that worked on it."""
+
+    stage = "unit"
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

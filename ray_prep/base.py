@@ -1,0 +1,117 @@
+"""The published version a build starts from: its table, its record, and what it knows of every item."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from ray_prep.dataset.live import live_rows
+from ray_prep.dataset.record import Record, read_record, read_rejections
+from ray_prep.dataset.table import Snapshot, open_table
+from ray_prep.errors import StorageError
+from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS, KnownItem
+from ray_prep.work import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import pyarrow as pa
+
+    from ray_prep.sample import Rejection
+    from ray_prep.storage import StorageOptions, Store
+
+
+@dataclass(frozen=True)
+class Base:
+    """One published version.
+
+    Args:
+        snapshot: Its table.
+        record: What is true of it.
+        store: The table's folder.
+        options: How it is reached.
+    """
+
+    snapshot: Snapshot
+    record: Record
+    store: Store
+    options: StorageOptions
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+        return self.snapshot.version
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns."""
+        return self.snapshot.schema
+
+    @property
+    def image_metadata(self) -> Mapping[str, Any]:
+        """What the `image` field says of itself."""
+        raw: Mapping[bytes, bytes] = self.schema.field("image").metadata or {}
+        return {name.decode(): value.decode() for name, value in raw.items()}
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        """The values the first publish fixed."""
+        return Frozen.from_dict(self.record.frozen)
+
+    @cached_property
+    def paths(self) -> set[str]:
+        """Paths of its shards."""
+        return {shard.path for shard in self.snapshot.shards}
+
+    def rejections(self) -> Iterator[Rejection]:
+        """Yield the complete list of its rejections."""
+        assert self.snapshot.record is not None
+        return read_rejections(self.store, self.snapshot.record)
+
+    def known_items(self) -> Iterator[KnownItem]:
+        """Yield every item it accepted or rejected, once; rows of one item stand together in a shard."""
+        last = None
+        names = ("key", "source_version", "source_facts", "split")
+        for batch in live_rows(self.snapshot, self.options, names):
+            columns = [batch.column(name).to_pylist() for name in names]
+            for key, version, facts, split in zip(*columns, strict=True):
+                if key != last:
+                    yield KnownItem(key, "", version, facts, split, "live")
+                last = key
+        for rejection in self.rejections():
+            state = "duplicate" if rejection.reason == "duplicate_key" else "rejected"
+            yield KnownItem(rejection.key, rejection.uri, rejection.version, None, None, state)
+
+    @cached_property
+    def has_retries(self) -> bool:
+        """Whether there are items that crashed or were late and are to be tried again."""
+        if not RETRIED_REASONS & self.record.rejected_by_reason.keys():
+            return False
+        return any(rejection.reason in RETRIED_REASONS and rejection.attempts < MAX_ATTEMPTS for rejection in self.rejections())
+
+    def has_rejections(self, rejections: Iterable[Rejection]) -> bool:
+        """Return whether its list of rejections is this one, in whatever order."""
+        return _counted(self.rejections()) == _counted(rejections)
+
+
+def _counted(rejections: Iterable[Rejection]) -> Counter[bytes]:
+    """Count rejections by a short hash: there may be millions."""
+    return Counter(blake2b(repr(astuple(rejection)).encode("utf-8", "replace"), digest_size=12).digest() for rejection in rejections)
+
+
+def read_base(uri: str, options: StorageOptions, store: Store) -> Base | None:
+    """Read the newest version of a table; None where there is no table.
+
+    Raises:
+        StorageError: It is a table, but none of ours: no commit names a record.
+    """
+    snapshot = open_table(uri, options)
+    if snapshot is None:
+        return None
+    if snapshot.record is None:
+        msg = f"{uri}: a Delta table is there that ray_prep did not make; write to another place"
+        raise StorageError(msg)
+    return Base(snapshot, read_record(store, snapshot.record), store, options)

@@ -1,0 +1,94 @@
+"""Conditions on an unpublished build: each check looks at what would be published and says what is wrong, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ray_prep.errors import FILTERED_REASONS, CheckFailed, RejectBudgetExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ray_prep.sections import Checks
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a build would publish, in the numbers that checks judge.
+
+    Args:
+        listed: Items on offer.
+        accepted: Images that would be in the dataset.
+        rejected_by_reason: The complete list of rejections, counted.
+        examples: The first rejection of each reason, as a line for people.
+        published: Images in the version before; 0 where there is none.
+        removed: Of those, how many are no longer on offer.
+    """
+
+    listed: int
+    accepted: int
+    rejected_by_reason: Mapping[str, int]
+    examples: Mapping[str, str]
+    published: int
+    removed: int
+
+
+def max_rejected(checks: Checks, outcome: Outcome) -> str | None:
+    """Refuse a build that rejects a larger share than the budget; what the user filtered is no fault."""
+    faults = {reason: count for reason, count in outcome.rejected_by_reason.items() if reason not in FILTERED_REASONS}
+    count = sum(faults.values())
+    if count <= checks.max_rejected * outcome.listed:
+        return None
+    lines = [
+        f"  {number} {reason}, such as {outcome.examples[reason]}" for reason, number in sorted(faults.items(), key=lambda fault: -fault[1])
+    ]
+    return "\n".join(
+        [
+            f"checks.max_rejected: {count} of {outcome.listed} images were rejected ({count / outcome.listed:.2%}), "
+            f"and the budget is {checks.max_rejected:.2%}",
+            *lines,
+            "Mend or exclude them, or raise checks.max_rejected.",
+        ]
+    )
+
+
+def min_images(checks: Checks, outcome: Outcome) -> str | None:
+    """Refuse a build with fewer images than the recipe asks for."""
+    if outcome.accepted >= checks.min_images:
+        return None
+    left = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected_by_reason.items())
+    return f"checks.min_images: {outcome.accepted} images would be published, and {checks.min_images} are asked for" + (
+        f" (rejected: {left})" if left else ""
+    )
+
+
+def max_drop(checks: Checks, outcome: Outcome) -> str | None:
+    """Refuse a build that takes away more of what is published than the recipe allows."""
+    dropped = max(outcome.removed, outcome.published - outcome.accepted)
+    if outcome.published == 0 or dropped <= checks.max_drop * outcome.published:
+        return None
+    return (
+        f"checks.max_drop: {dropped} of {outcome.published} published images would go ({dropped / outcome.published:.1%}), "
+        f"and {checks.max_drop:.1%} may; is the source complete? If so, raise checks.max_drop"
+    )
+
+
+CHECKS: dict[str, Callable[[Checks, Outcome], str | None]] = {
+    "max_rejected": max_rejected,
+    "min_images": min_images,
+    "max_drop": max_drop,
+}
+
+
+def check(checks: Checks, outcome: Outcome) -> None:
+    """Run every check.
+
+    Raises:
+        RejectBudgetExceeded: More images were rejected than the budget allows.
+        CheckFailed: Another check found something.
+    """
+    for name, condition in CHECKS.items():
+        wrong = condition(checks, outcome)
+        if wrong is not None:
+            raise (RejectBudgetExceeded if name == "max_rejected" else CheckFailed)(wrong)

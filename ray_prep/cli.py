@@ -1,0 +1,263 @@
+"""The command line: arguments in, one function called, its result printed, an exit code out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ray_prep.errors import RayPrepError, RecipeError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from ray_prep.storage import StorageOptions
+
+# Heavy modules are imported inside the commands: `ray-prep --help` answers at once, and environment variables that numpy and
+# Albumentations read at import can still be set.
+
+app = typer.Typer(
+    name="ray-prep",
+    help="Turn a collection of images into a versioned, training-ready dataset of Parquet shards.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help="A dataset: a folder or an object store's uri.")]
+Override = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the recipe; may be repeated.")]
+Endpoint = Annotated[str | None, typer.Option("--endpoint", help="The object store's address, where it is not the cloud's own.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file too, as JSON.")]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:  # noqa: FBT002  typer's way to say flag
+    _Debug.is_on = debug
+
+
+class _Debug:
+    is_on = False
+
+
+@app.command()
+def init(
+    uri: Annotated[str, typer.Argument(help="A folder, a manifest file, or an object store's uri.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the recipe goes; on the terminal if not given.")] = None,
+    target: Annotated[str, typer.Option("--target", help="Where the dataset shall go.")] = "dataset",
+    endpoint: Endpoint = None,
+) -> None:
+    """Look at a source and write a starter recipe."""
+    from ray_prep.starter import starter_recipe
+
+    text = starter_recipe(uri, target, _storage(endpoint))
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise RecipeError(f"{output}: is there already; name another file with -o")
+    output.write_text(text, encoding="utf-8")
+    typer.echo(f"{output}: look it over, then: ray-prep preview {output} -o sheet.png; ray-prep build {output}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the recipe's JSON Schema, for editors."""
+    from ray_prep.recipe_schema import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@app.command()
+def plan(recipe: RecipeFile, overrides: Override = None, json_file: JsonFile = None) -> None:
+    """Show the spec after each step and what a build would do. Writes nothing."""
+    from ray_prep.recipe import Recipe
+    from ray_prep.show.outlook import outlook, outlook_text
+
+    found = outlook(Recipe.load(recipe, overrides or ()))
+    typer.echo(outlook_text(found))
+    _write_json(json_file, found.to_dict())
+
+
+@app.command()
+def preview(
+    recipe: RecipeFile,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The PNG to write.")] = Path("preview.png"),
+    count: Annotated[int, typer.Option("--count", "-n", help="How many images.", min=1, max=64)] = 6,
+    overrides: Override = None,
+) -> None:
+    """Draw a contact sheet: each image as it comes, after preprocess, after finish, and its copies."""
+    from ray_prep.recipe import Recipe
+    from ray_prep.show.preview import preview as draw
+
+    draw(Recipe.load(recipe, overrides or ()), output, count)
+    typer.echo(str(output))
+
+
+@app.command()
+def explain(
+    place: Annotated[str, typer.Argument(metavar="RECIPE|TARGET", help="A recipe file, or a dataset.")],
+    key: Annotated[str, typer.Argument(help="The image's key.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw its stages into this PNG too.")] = None,
+    overrides: Override = None,
+    endpoint: Endpoint = None,
+) -> None:
+    """Tell one image's walk: listed, split, each spec and size, its shard, or why not."""
+    from ray_prep.show.explain import explain as tell
+
+    typer.echo(tell(place, key, overrides or (), output, _storage(endpoint)))
+
+
+@app.command()
+def build(
+    recipe: RecipeFile,
+    engine: Annotated[str, typer.Option("--engine", help="auto, local or ray.")] = "auto",
+    address: Annotated[str | None, typer.Option("--address", help="A Ray cluster's address.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Units at a time; 0 runs them in this process.")] = None,
+    overrides: Override = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Take the first so many images, by hash of their key.")] = None,
+    json_file: JsonFile = None,
+    retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try rejected images again.")] = False,  # noqa: FBT002
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Start over and replace all, frozen values too.")] = False,  # noqa: FBT002
+) -> None:
+    """Build the dataset, or bring it up to date."""
+    if workers == 0 and "numpy" not in sys.modules:
+        # Child processes are told which of numpy's loops to leave out; this process must be told before it imports numpy.
+        os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", "X86_V4 AVX512_ICL AVX512_SPR")
+    from ray_prep.build import build as run
+    from ray_prep.recipe import Recipe
+    from ray_prep.show.report import TerminalProgress, report_text
+
+    loaded = Recipe.load(recipe, overrides or ())
+    with TerminalProgress() as progress:
+        report = run(
+            loaded,
+            engine=engine,
+            address=address,
+            workers=workers,
+            limit=limit,
+            retry_rejected=retry_rejected,
+            rebuild=rebuild,
+            progress=progress,
+        )
+    typer.echo(report_text(report))
+    _write_json(json_file, report.to_dict())
+
+
+@app.command()
+def files(
+    target: Target,
+    form: Annotated[str, typer.Option("--format", help="paths, or the right call for duckdb, polars or hf.")] = "paths",
+    version: Annotated[int | None, typer.Option("--version", help="A version; the newest if not given.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="One split only.")] = None,
+    endpoint: Endpoint = None,
+) -> None:
+    """List the files of a version: what to hand to any other tool."""
+    from ray_prep.dataset.calls import file_calls
+
+    typer.echo(file_calls(_open(target, endpoint, version, split), form))
+
+
+@app.command()
+def rejects(
+    target: Target,
+    version: Annotated[int | None, typer.Option("--version", help="A version; the newest if not given.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every one, as tab-separated lines.")] = False,  # noqa: FBT002
+    endpoint: Endpoint = None,
+) -> None:
+    """Show why images were left out: counts by reason, and the first of each."""
+    from ray_prep.show.report import rejections_text
+
+    typer.echo(rejections_text(_open(target, endpoint, version, None).rejections, every=every))
+
+
+@app.command()
+def log(target: Target, endpoint: Endpoint = None) -> None:
+    """List the versions of a dataset."""
+    from ray_prep.show.report import log_text
+
+    typer.echo(log_text(target, _storage(endpoint)))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the collection, the recipe and the dataset.")],
+    count: Annotated[int, typer.Option("--count", help="How many images to draw.", min=20)] = 300,
+    engine: Annotated[str, typer.Option("--engine", help="auto, local or ray.")] = "auto",
+) -> None:
+    """Draw a small collection, build it, and leave a contact sheet."""
+    from ray_prep.show.demo import demo as run
+    from ray_prep.show.report import TerminalProgress
+
+    with TerminalProgress() as progress:
+        text = run(folder, count, engine, progress)
+    typer.echo(text)
+
+
+def _open(target: str, endpoint: str | None, version: int | None, split: str | None) -> Any:
+    from ray_prep.dataset.reader import open as open_dataset
+
+    return open_dataset(target, version, split, _storage(endpoint))
+
+
+def _storage(endpoint: str | None) -> StorageOptions:
+    from ray_prep.storage import StorageOptions
+
+    return StorageOptions(endpoint=endpoint, allow_http=bool(endpoint and endpoint.startswith("http://")))
+
+
+def _write_json(path: Path | None, data: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; errors of ours are printed, a few lines to standard error.
+
+    Args:
+        arguments: Without the program's name; None takes this process's.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks its update server at import
+    try:
+        outcome = app(args=arguments, standalone_mode=False)
+    except typer.Exit as end:
+        return end.exit_code
+    except RayPrepError as error:
+        if _Debug.is_on:
+            traceback.print_exc()
+        sys.stderr.write(f"ray-prep: {error}\n")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("ray-prep: interrupted\n")
+        return 4
+    except BrokenPipeError:  # `ray-prep files … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):  # click's own: a wrong option
+            sys.stderr.write(f"ray-prep: {error.format_message()}\n")
+            return 2
+        raise
+    return outcome if isinstance(outcome, int) else 0
+
+
+def stop_on_signal(_signal: int, _frame: FrameType | None) -> None:
+    """Stop as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run as a program. A termination signal (a cluster taking the node back, a timeout) stops a build as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, stop_on_signal)
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

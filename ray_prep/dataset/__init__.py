@@ -1,0 +1,1 @@
+"""What stands on disk: Parquet shards, the Delta table over them, the record of each version, and the reader."""

@@ -1,0 +1,47 @@
+"""What the table holds, row by row and without pixels: what a plan is joined with."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ray_prep.dataset.shard_reader import ShardReader, ahead
+from ray_prep.storage import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ray_prep.dataset.shard import Shard
+    from ray_prep.dataset.table import Snapshot
+    from ray_prep.storage import StorageOptions, Store
+
+_SHARDS_AHEAD = 8
+
+
+def live_rows(snapshot: Snapshot, options: StorageOptions, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Stream columns of all rows of a version, shard by shard in the order of their paths, in the shards' own order.
+
+    A few shards are read ahead in threads; what is asked for of them is all that is in memory.
+
+    Args:
+        snapshot: The version.
+        options: How its store is reached.
+        columns: Which; `split` may be one. After them comes `shard`, the path of the row's file.
+
+    Raises:
+        StorageError: A shard is not there or damaged, or storage is unreachable.
+    """
+    store = open_store(snapshot.uri, options)
+    for batches in ahead((partial(_read, store, shard, tuple(columns)) for shard in snapshot.shards), _SHARDS_AHEAD):
+        yield from batches
+
+
+def _read(store: Store, shard: Shard, columns: tuple[str, ...]) -> list[pa.RecordBatch]:
+    with ShardReader(store, shard) as reader:
+        groups = [reader.table(group, columns) for group in range(len(reader.group_rows))]
+    table = pa.concat_tables(groups).combine_chunks()
+    place = pa.field("shard", pa.string())
+    batches: list[pa.RecordBatch] = table.append_column(place, pa.repeat(pa.scalar(shard.path), table.num_rows)).to_batches()
+    return batches

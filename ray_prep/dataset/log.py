@@ -1,0 +1,77 @@
+"""The table's log as it stands in storage: what each commit did and said. Read as Delta's protocol writes it, one JSON action a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ray_prep.storage import Store
+
+LOG_FOLDER = "_delta_log"
+RECORD = "ray_prep.record"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One entry of the log.
+
+    Args:
+        version: The version it made.
+        time: When, in UTC, by the clock of the machine that committed.
+        operation: Delta's name for it: `CREATE TABLE`, `WRITE`, `VACUUM START` …
+        added: Files it added.
+        removed: Files it removed.
+        changes_table: Whether it touches columns or the protocol.
+        metadata: What it says besides; strings.
+    """
+
+    version: int
+    time: datetime
+    operation: str
+    added: int
+    removed: int
+    changes_table: bool
+    metadata: Mapping[str, str]
+
+    @property
+    def record(self) -> str | None:
+        """Path of the record it names."""
+        return self.metadata.get(RECORD)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the version is the one before it in all but its number, as those of a vacuum are."""
+        return not self.added and not self.removed and not self.changes_table and self.record is None
+
+
+def read_commit(store: Store, version: int) -> Commit | None:
+    """Return one commit of the log; None where it is not there (not yet, or not any more)."""
+    try:
+        lines = store.get(f"{LOG_FOLDER}/{version:020}.json").splitlines()
+    except FileNotFoundError:
+        return None
+    counts = {name: sum(line.startswith(b'{"' + name) for line in lines) for name in (b"add", b"remove", b"metaData", b"protocol")}
+    info: dict[str, Any] = next((json.loads(line)["commitInfo"] for line in lines if line.startswith(b'{"commitInfo"')), {})
+    return Commit(
+        version,
+        datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
+        info.get("operation", ""),
+        counts[b"add"],
+        counts[b"remove"],
+        bool(counts[b"metaData"] or counts[b"protocol"]),
+        {name: value for name, value in info.items() if isinstance(value, str) and name != "operation"},
+    )
+
+
+def record_at(store: Store, version: int) -> str | None:
+    """Return the path of the record of a version: the newest that a commit names, at or below it; None where none does."""
+    while version >= 0 and (known := read_commit(store, version)) is not None:
+        if known.record is not None:
+            return known.record
+        version -= 1
+    return None

@@ -1,0 +1,66 @@
+"""Opening a dataset: one version of the table, or one split of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from ray_prep.dataset.dataset import Dataset
+from ray_prep.dataset.schema import image_column
+from ray_prep.dataset.sums import Stats
+from ray_prep.errors import RecipeError, StorageError
+from ray_prep.storage import StorageOptions, absolute_uri
+
+__all__ = ["Dataset", "Stats", "open"]
+
+
+def open(
+    uri: str,
+    version: int | None = None,
+    split: str | None = None,
+    storage_options: StorageOptions | Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Open a dataset.
+
+    Args:
+        uri: The folder a recipe's `output.uri` named.
+        version: None takes the newest.
+        split: None takes all.
+        storage_options: The recipe's five keys: endpoint, region, profile, anonymous, allow_http.
+
+    Raises:
+        RecipeError: There is no such version or split, or an option is unknown.
+        StorageError: There is no dataset there, or storage is unreachable.
+    """
+    from ray_prep.dataset.table import open_table  # noqa: PLC0415  deltalake takes 0.1 s, `import ray_prep` need not
+
+    options = _options(storage_options)
+    uri = absolute_uri(uri)
+    snapshot = open_table(uri, options, version)
+    if snapshot is None:
+        msg = f"{uri}: there is no dataset (no _delta_log); is the path right, and has a build been published?"
+        raise StorageError(msg)
+    image = image_column(snapshot.schema)
+    if image is None:
+        msg = f"{uri}: this table was not made by ray_prep: its image column says nothing of shape and dtype"
+        raise RecipeError(msg)
+    known = {shard.split for shard in snapshot.shards}
+    if split is not None and split not in known:
+        msg = f"{uri}: version {snapshot.version} has no split {split!r}; there are {', '.join(sorted(known)) or 'none'}"
+        raise RecipeError(msg)
+    shards = tuple(shard for shard in snapshot.shards if split in {None, shard.split})
+    place = snapshot.schema.get_field_index("image")
+    schema = snapshot.schema.set(place, pa.field("image", pa.large_binary(), metadata=image.metadata))
+    return Dataset(uri, snapshot.version, shards, schema, image, options, snapshot.record)
+
+
+def _options(given: StorageOptions | Mapping[str, Any] | None) -> StorageOptions:
+    if isinstance(given, StorageOptions):
+        return given
+    try:
+        return StorageOptions(**(given or {}))
+    except (TypeError, ValueError) as error:
+        msg = f"storage_options: {error}"
+        raise RecipeError(msg) from None

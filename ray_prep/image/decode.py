@@ -1,0 +1,133 @@
+"""From the bytes of a file to upright 8-bit pixels: JPEG by OpenCV, everything else by Pillow, values by `policy`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from ray_prep.errors import DecodeError
+from ray_prep.image import jpeg
+from ray_prep.image.header import check_limits
+from ray_prep.image.modes import read_pixels
+from ray_prep.image.netpbm import read_netpbm, read_samples
+from ray_prep.image.policy import as_channels, bands, fitted, oriented, scaled
+
+if TYPE_CHECKING:
+    from ray_prep.image.header import Header
+    from ray_prep.image.policy import Pixels
+
+# libjpeg's own fuzzers stop at 500; encoders write about ten. Each scan walks over the whole picture.
+_MOST_SCANS = 256
+_PROGRESSIVE = frozenset({jpeg.PROGRESSIVE, jpeg.PROGRESSIVE_ARITHMETIC})
+
+# IMREAD_REDUCED_COLOR_n | IMREAD_COLOR_RGB raises in OpenCV 5.0 (it holds the BGR bit); the grey flags hold only the reduction.
+_REDUCED = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
+
+
+@dataclass(frozen=True)
+class Decode:
+    """How files become pixels.
+
+    Args:
+        color: `rgb` makes three channels, `gray` one.
+        background: What lies below transparent pixels: red, green, blue, 0..255.
+        max_pixels: Largest height x width that is decoded. Whatever it says, TIFF, GIF and WebP end at Pillow's 178,956,970.
+        jpeg_scaling: `auto` decodes a JPEG at 1/2, 1/4 or 1/8 where the chain only shrinks it further; `exact` never.
+    """
+
+    color: Literal["rgb", "gray"] = "rgb"
+    background: tuple[int, int, int] = (255, 255, 255)
+    max_pixels: int = 100_000_000
+    jpeg_scaling: Literal["auto", "exact"] = "auto"
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= value <= 255 for value in self.background):
+            msg = f"background: three numbers from 0 to 255 would be right, not {list(self.background)}"
+            raise ValueError(msg)
+        if self.max_pixels < 1:
+            msg = f"max_pixels: at least 1 would be right, not {self.max_pixels}"
+            raise ValueError(msg)
+
+
+def decode(data: bytes | memoryview, header: Header, config: Decode, at_least: tuple[int, int] | None = None) -> Pixels:
+    """Decode the first frame, upright.
+
+    Shape: bytes -> (H, W, 3), or (H, W, 1) where `color` is `gray`; C-contiguous.   Dtype: uint8.   Range: [0, 255].
+    Random: no.   Targets: image.
+
+    Args:
+        data: The whole file.
+        header: What `read_header` found in it.
+        config: The recipe's `decode`.
+        at_least: Smallest (height, width) of the upright picture that a scaled JPEG decode may have, pixels; None decodes in full.
+
+    Raises:
+        DecodeError: The bytes make no picture.
+        LimitError: `too_large`: the header states more than `max_pixels`.
+    """
+    check_limits(header, max_pixels=config.max_pixels)
+    is_gray = config.color == "gray"
+    if header.components:
+        if (
+            header.process in _PROGRESSIVE
+            and (count := jpeg.scans(data if isinstance(data, bytes) else bytes(data), header.body)) > _MOST_SCANS
+        ):
+            raise DecodeError("too_large", f"a progressive JPEG of {count} scans; {_MOST_SCANS} are decoded at the most")
+        denominator = 1 if at_least is None or config.jpeg_scaling == "exact" else _denominator(header, at_least)
+        pixels = _decode_jpeg(data, header, denominator, gray=is_gray)
+        if pixels is not None:
+            return oriented(pixels, header.orientation)
+    if not isinstance(data, bytes):
+        data = bytes(data)
+    if header.format == "ppm" and (raw := _decode_netpbm(data, gray=is_gray)) is not None:
+        return raw
+    pixels, is_upright = read_pixels(header.format, data, (header.height, header.width), config.background, gray=is_gray)
+    return pixels if is_upright else oriented(pixels, header.orientation)
+
+
+def _denominator(header: Header, at_least: tuple[int, int]) -> int:
+    """Return 8, 4, 2 or 1: the strongest reduction (to ceil(side / n)) that leaves at least this height and width."""
+    height, width = header.oriented_size
+    for denominator in (8, 4, 2):
+        if -(-height // denominator) >= at_least[0] and -(-width // denominator) >= at_least[1]:
+            return denominator
+    return 1
+
+
+def _decode_jpeg(data: bytes | memoryview, header: Header, denominator: int, *, gray: bool) -> Pixels | None:
+    """Decode with OpenCV, as stored; None leaves the judgement to Pillow.
+
+    Left to Pillow are CMYK (OpenCV rounds downwards) and what has no end: OpenCV before 5 filled a cut JPEG with grey and said
+    nothing. Where OpenCV finds no picture, Pillow's word on it becomes the message, or its pixels are taken: it reads lossless
+    JPEGs. On everything else the two agree bit for bit.
+    """
+    if header.components == 4:
+        return None
+    if data[-2:] != jpeg.END_OF_IMAGE and not jpeg.has_end(bytes(data), header.body):
+        return None
+    flags = (0 if gray else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED.get(denominator, 0)
+    try:
+        pixels: Pixels | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    expected = (-(-header.height // denominator), -(-header.width // denominator))
+    if pixels is None or pixels.shape[:2] != expected:
+        return None
+    return pixels[..., None] if gray else pixels
+
+
+def _decode_netpbm(data: bytes, *, gray: bool) -> Pixels | None:
+    """Decode a raw PGM, PPM or PFM; None leaves it to Pillow."""
+    header = read_netpbm(data)
+    samples = read_samples(data, header)
+    if samples is None:
+        return None
+    if samples.dtype.kind == "f":
+        return np.ascontiguousarray(as_channels(fitted(samples), gray=gray))
+    out = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
+    for top, bottom in bands(header.height, header.width):
+        out[top:bottom] = as_channels(scaled(samples[top:bottom], int(header.scale)), gray=gray)
+    return out

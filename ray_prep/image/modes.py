@@ -1,0 +1,207 @@
+"""From a Pillow image of any mode to 8-bit pixels, by the rules of `policy`."""
+
+from __future__ import annotations
+
+import sys
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import ImageFile
+
+from ray_prep.errors import DecodeError
+from ray_prep.image.pillow import PLUGINS, open_image, pillow_errors
+from ray_prep.image.policy import as_channels, bands, cmyk_to_rgb, composed, fitted, keyed, scaled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from ray_prep.image.policy import Pixels
+
+_PLANAR, _BITS, _SAMPLE_FORMAT, _PHOTOMETRIC, _EXTRA_SAMPLES = 284, 258, 339, 262, 338  # TIFF 6.0 §8
+_UNSIGNED, _SEPARATE, _WHITE_IS_ZERO, _PREMULTIPLIED = 1, 2, 0, 1
+_NATIVE_IS_LITTLE = sys.byteorder == "little"
+
+
+class _Depth(NamedTuple):
+    """What Pillow's mode does not tell of an image.
+
+    Args:
+        full_scale: Largest value of a sample in the file.
+        low: Raw mode that reads the low byte of each 16-bit sample where Pillow's own reads the high one; None where one
+            reading gives all there is.
+        is_grey_alpha: 16-bit grey with alpha, read as four bytes.
+        is_premultiplied: Colours are already multiplied by alpha.
+        is_inverted: Zero is white, and Pillow has not turned it.
+        is_unsigned: 32-bit integers without a sign.
+    """
+
+    full_scale: int = 255
+    low: str | None = None
+    is_grey_alpha: bool = False
+    is_premultiplied: bool = False
+    is_inverted: bool = False
+    is_unsigned: bool = False
+
+
+def read_pixels(
+    image_format: str, data: bytes, stored: tuple[int, int], background: tuple[int, int, int], *, gray: bool
+) -> tuple[Pixels, bool]:
+    """Decode the first frame with Pillow.
+
+    Shape: bytes -> (H, W, 1 or 3).   Dtype: uint8.   Range: [0, 255].   Random: no.   Targets: image.
+
+    Args:
+        image_format: As `recognise` names it, and in `PLUGINS`.
+        data: The whole file.
+        stored: (height, width) that the header stated and the limits were checked for.
+        background: What lies below transparent pixels.
+        gray: One channel instead of three.
+
+    Returns:
+        The pixels, and whether Pillow has turned them upright already (it does so for TIFF).
+
+    Raises:
+        DecodeError: The bytes make no picture.
+    """
+    image = open_image(image_format, data)
+    if sorted(image.size) != sorted(stored):
+        message = f"{image_format}: two headers disagree: {stored[0]}x{stored[1]} and {image.height}x{image.width} (height x width)"
+        raise DecodeError("corrupt", message)
+    with pillow_errors(image_format, data):
+        depth = _depth(image_format, data, image)
+        image.load()
+        low = _load_low_bytes(image_format, data, depth) if depth.low else None
+        pixels = _convert(image, low, depth, background, image_format, gray=gray)
+    return pixels, image_format == "tiff"
+
+
+def _depth(image_format: str, data: bytes, image: ImageFile.ImageFile) -> _Depth:
+    """Look at the depth of the samples, and choose how Pillow reads them (before it does)."""
+    if image_format == "png":
+        bits, kind = data[24], data[25]
+        if bits < 16:
+            return _Depth(full_scale=(1 << bits) - 1)
+        if kind == 4:
+            _read_as(image, "RGBA")  # four bytes: grey high and low, alpha high and low
+            return _Depth(65535, is_grey_alpha=True)
+        return _Depth(65535, low={2: "RGB;16L", 6: "RGBA;16L"}.get(kind))
+    if image_format == "tiff":
+        return _tiff_depth(image)
+    return _Depth(65535 if image.mode.startswith("I") else 255)
+
+
+def _tiff_depth(image: Any) -> _Depth:
+    """Look at the tags of a TIFF. Pillow 13 misreads separate planes of 16 bits, and big-endian floats that are compressed."""
+    tags = image.tag_v2
+    bits = max(tags.get(_BITS, (1,)))
+    rawmode: str = image.tile[0].args[0]
+    is_premultiplied = image.mode == "RGBA" and _PREMULTIPLIED in tags.get(_EXTRA_SAMPLES, ())
+    is_unsigned = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
+    if bits <= 8:
+        if is_premultiplied and "a" in rawmode:
+            _read_as(image, rawmode.replace("a", "A"))  # Pillow would divide by alpha, and round
+        return _Depth(is_premultiplied=is_premultiplied)
+    is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    if bits == 12:
+        return _Depth(4095, is_inverted=is_inverted)
+    native = {
+        "RGB": "RGBX;16N" if "X" in rawmode else "RGB;16N",
+        "RGBA": "RGBA;16N",
+        "CMYK": "CMYK;16N",
+        "F": "F;32NF",
+        "I": "I;16NS" if bits == 16 else "I;32N" if is_unsigned else "I;32NS",
+    }.get(image.mode, "I;16N")
+    if tags.get(_PLANAR) == _SEPARATE and not image.use_load_libtiff:
+        height, width = image._tile_size[::-1]
+        image.use_load_libtiff = True
+        image.tile = [ImageFile._Tile("libtiff", (0, 0, width, height), 0, (native, False, tags.offset))]
+    elif image.use_load_libtiff:
+        _read_as(image, native)  # libtiff hands out samples in the machine's own order
+    elif is_premultiplied:
+        _read_as(image, rawmode.replace("a", "A"))
+    rawmode = image.tile[0].args[0]
+    low = None
+    if image.mode in ("RGB", "RGBA", "CMYK"):
+        is_little = rawmode.endswith("L") or (rawmode.endswith("N") and _NATIVE_IS_LITTLE)
+        low = rawmode[:-1] + ("B" if is_little else "L")
+    return _Depth(65535, low=low, is_premultiplied=is_premultiplied, is_inverted=is_inverted, is_unsigned=is_unsigned and bits == 32)
+
+
+def _read_as(image: Any, rawmode: str) -> None:
+    """Have Pillow unpack the file's bytes in another way."""
+    image.tile = [tile._replace(args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode) for tile in image.tile]
+
+
+def _load_low_bytes(image_format: str, data: bytes, depth: _Depth) -> Image:
+    """Decode a second time for the low bytes. Pillow 13 has no mode for 16-bit colours, but unpackers for either byte."""
+    image = PLUGINS[image_format](BytesIO(data))
+    if image_format == "tiff":
+        _tiff_depth(image)
+    _read_as(image, depth.low or "")
+    image.load()
+    return image
+
+
+def _convert(image: Image, low: Image | None, depth: _Depth, background: tuple[int, int, int], image_format: str, *, gray: bool) -> Pixels:
+    """Convert a loaded image band by band, so that wide arithmetic needs little memory."""
+    if image.mode in ("I", "F") and image_format != "ppm":
+        samples = np.asarray(image)
+        whole = fitted(samples.view(np.uint32) if depth.is_unsigned else samples)
+        return np.ascontiguousarray(as_channels(255 - whole if depth.is_inverted else whole, gray=gray))
+    height, width = image.height, image.width
+    out = np.empty((height, width, 1 if gray else 3), np.uint8)
+    for top, bottom in bands(height, width):
+        box = (0, top, width, bottom)
+        is_all = bottom - top == height
+        piece = image if is_all else image.crop(box)
+        low_piece = low if low is None or is_all else low.crop(box)
+        if depth.full_scale > 255:
+            band = _deep_band(piece, low_piece, depth, background, image.info.get("transparency"))
+        else:
+            band = _band(piece, depth, background, image.info.get("transparency"))
+        out[top:bottom] = as_channels(255 - band if depth.is_inverted else band, gray=gray)
+    return out
+
+
+def _band(image: Image, depth: _Depth, background: tuple[int, int, int], key: Any) -> Pixels:
+    """Convert what Pillow holds at 8 bits or fewer."""
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("L", "RGB"):
+        colour: Pixels = np.asarray(image)
+        if key is None:
+            return colour
+        # Pillow spreads grey of 1, 2 and 4 bits over 0 … 255 but leaves the key as it stands in the file.
+        step = 255 // depth.full_scale
+        values = tuple(int(value) * step for value in (key if isinstance(key, tuple) else (key,)))
+        return keyed(colour if colour.ndim == 3 else colour[..., None], values, background, 255)
+    if image.has_transparency_data:
+        samples = np.asarray(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
+        colour, alpha = samples[..., :-1], samples[..., -1]
+        if alpha.min() == 255:
+            return colour
+        return composed(colour, alpha, background, is_premultiplied=depth.is_premultiplied)
+    return np.asarray(image.convert("RGB"))
+
+
+def _deep_band(image: Image, low: Image | None, depth: _Depth, background: tuple[int, int, int], key: Any) -> Pixels:
+    """Convert samples of more than 8 bits."""
+    if depth.is_grey_alpha:
+        four = np.asarray(image).astype(np.uint16)
+        return composed(four[..., :1] << 8 | four[..., 1:2], four[..., 2] << 8 | four[..., 3], background)
+    if low is None:
+        samples: NDArray[Any] = np.asarray(image)
+        if samples.dtype.kind == "i":  # mode I of a plain PGM: 0 … 65535 in 32 bits
+            samples = samples.astype(np.uint16)
+        samples = samples[..., None]
+    else:
+        samples = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
+    if image.mode == "CMYK":
+        return cmyk_to_rgb(samples)
+    if image.mode == "RGBA":
+        return composed(samples[..., :3], samples[..., 3], background, is_premultiplied=depth.is_premultiplied)
+    if key is not None:
+        return keyed(samples, key if isinstance(key, tuple) else (key,), background, depth.full_scale)
+    return scaled(samples, depth.full_scale)

@@ -1,0 +1,67 @@
+"""Whole messages over a pair of pipes between a process and the child it started."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import struct
+import time
+from typing import IO, Any
+
+_LENGTH = struct.Struct(">Q")
+_CHUNK_BYTES = 1 << 20
+
+
+def send(file: IO[bytes], message: object) -> None:
+    """Write one message and flush it.
+
+    Raises:
+        BrokenPipeError: The other side is gone.
+    """
+    data = pickle.dumps(message, protocol=5)
+    file.write(_LENGTH.pack(len(data)))
+    file.write(data)
+    file.flush()
+
+
+class Receiver:
+    """The reading end of a pipe.
+
+    Args:
+        descriptor: Its file descriptor; the caller closes it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray()
+
+    def receive(self, timeout_s: float | None = None) -> Any:
+        """Wait for one message.
+
+        Args:
+            timeout_s: How long the message may take to arrive whole; None for ever.
+
+        Raises:
+            EOFError: The other side is gone, or went in the middle of a message.
+            TimeoutError: It did not come in time.
+        """
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        self._fill(_LENGTH.size, end)
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        self._fill(_LENGTH.size + length, end)
+        with memoryview(self._buffer) as view:
+            message = pickle.loads(view[_LENGTH.size : _LENGTH.size + length])
+        del self._buffer[: _LENGTH.size + length]
+        return message
+
+    def _fill(self, count: int, end: float | None) -> None:
+        while len(self._buffer) < count:
+            if end is not None and not select.select([self._descriptor], [], [], max(0.0, end - time.monotonic()))[0]:
+                msg = "no whole message came in time"
+                raise TimeoutError(msg)
+            data = os.read(self._descriptor, _CHUNK_BYTES)
+            if not data:
+                msg = "the other side of the pipe is gone"
+                raise EOFError(msg)
+            self._buffer += data

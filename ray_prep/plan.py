@@ -1,0 +1,251 @@
+"""What a build must do: the values it holds on to, its units, and which of them are done already."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_prep.cut import cut, item_bytes, typical_items, unit_id
+from ray_prep.dataset.schema import carried_names, carried_type
+from ray_prep.errors import RecipeError
+from ray_prep.receipt import WORK_FOLDER, Receipt, receipt_path
+from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS
+from ray_prep.work import Frozen, UnitRef, items_to_batch, plan_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence, Set
+
+    from ray_prep.recipe import Recipe
+    from ray_prep.sample import Item
+    from ray_prep.storage import Store
+    from ray_prep.survey import Survey
+
+# A plan's footer is read for every unit of the file, and grows with its row groups.
+_UNITS_A_FILE = 64
+
+
+def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Schema | None) -> tuple[pa.Schema, list[str]]:
+    """Return the carried columns of the table, and the source's columns that came too late to be among them.
+
+    Args:
+        recipe: Whose source is asked, without reading an image.
+        frozen: What the first publish fixed; None for a first build.
+        table_schema: The published table's columns; None for a first build.
+
+    Raises:
+        RecipeError: A column has a type that no reader reads.
+    """
+    offered = recipe.source.carried_columns()
+    if frozen is None or table_schema is None:
+        fields = [pa.field(known.name, carried_type(known.type, known.name)) for known in offered]
+        return pa.schema(fields), []
+    names = list(frozen.columns)
+    types = [table_schema.field(stored).type for stored in carried_names(names)]
+    return pa.schema(list(zip(names, types, strict=True))), [name for name in offered.names if name not in frozen.columns]
+
+
+def freeze(recipe: Recipe, frozen: Frozen | None, carried: pa.Schema, labels: Set[str]) -> Frozen:
+    """Return the values in force: those of the first publish, with classes that are new appended.
+
+    Args:
+        recipe: What is asked for now.
+        frozen: What the first publish fixed; None for a first build.
+        carried: Types of the carried columns.
+        labels: Every label on offer.
+
+    Raises:
+        RecipeError: The recipe contradicts a frozen value, or an item has a label that `classes` lacks.
+    """
+    rule: dict[str, Any] = {"by": recipe.split.by, "ratios": dict(recipe.split.ratios)}
+    columns = {known.name: str(known.type) for known in carried}
+    if frozen is None:
+        return Frozen(columns, _classes(recipe, (), labels), rule)
+    if dict(frozen.split) != rule:
+        msg = (
+            f"split: the dataset was published with {_rule(frozen.split)}, and the recipe has {_rule(rule)}; "
+            "an image must not move between splits: take the old rule back, or start over with --rebuild"
+        )
+        raise RecipeError(msg)
+    if frozen.mean and not recipe.needs_constants:
+        # Other pixels: the fingerprint says so too, but then the old constants would stand in the record for nothing.
+        frozen = replace(frozen, mean=(), std=())
+    return replace(frozen, classes=_classes(recipe, frozen.classes, labels))
+
+
+def _classes(recipe: Recipe, frozen: Sequence[str], labels: Set[str]) -> tuple[str, ...]:
+    if recipe.classes is not None:
+        if recipe.classes[: len(frozen)] != tuple(frozen):
+            msg = (
+                f"classes: the dataset was published with {', '.join(frozen)} in this order, and label ids follow from it; "
+                "append new ones, or start over with --rebuild"
+            )
+            raise RecipeError(msg)
+        if unknown := sorted(labels - set(recipe.classes)):
+            msg = f"classes: the source has {', '.join(map(repr, unknown[:5]))}, which the list lacks; add or exclude them"
+            raise RecipeError(msg)
+        return recipe.classes
+    return (*frozen, *class_order(labels - set(frozen)))
+
+
+def class_order(labels: Set[str]) -> list[str]:
+    """Return class names in code-point order, or by number where all are whole numbers."""
+    if all(label.removeprefix("-").isdecimal() and label.isascii() for label in labels):
+        return sorted(labels, key=lambda label: (int(label), label))
+    return sorted(labels)
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    shares = ", ".join(f"{name}: {share:g}" for name, share in rule["ratios"].items())
+    return f"{{{shares}{', ' if shares else ''}by: {rule['by']}}}"
+
+
+def check_image(recipe: Recipe, published: Mapping[str, Any]) -> None:
+    """Refuse a recipe whose stored image is another than the published one.
+
+    Args:
+        recipe: What is asked for now.
+        published: The published `image` field's metadata.
+
+    Raises:
+        RecipeError: They differ; the message names what does.
+    """
+    asked = recipe.image_column.metadata
+    for name in asked.keys() | published.keys():
+        if asked.get(name) != published.get(name):
+            msg = (
+                f"output: the dataset's images have {name} {published.get(name)}, and the recipe makes {name} {asked.get(name)}; "
+                "take the old value back, write to another place, or start over with --rebuild"
+            )
+            raise RecipeError(msg)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit as it was cut, before anybody knows whether it is done.
+
+    Args:
+        unit_id: Its id.
+        split: Its split.
+        items: Its items in order.
+    """
+
+    unit_id: str
+    split: str
+    items: tuple[Item, ...]
+
+
+def units(recipe: Recipe, frozen: Frozen, found: Survey, kind: Literal["make", "measure"], splits: Sequence[str]) -> Iterator[Unit]:
+    """Cut a survey's items into units.
+
+    Args:
+        recipe: What is made of them.
+        frozen: The values in force.
+        found: The items.
+        kind: What the units do.
+        splits: Which splits' items.
+    """
+    for split in splits:
+        typical = typical_items(found.counts[split], item_bytes(recipe, split), recipe.output.shard_mb)
+        fingerprint = recipe.fingerprint(split)
+        for items in cut((item for item in found.items.items() if item.split == split), typical):
+            yield Unit(unit_id(kind, split, fingerprint, frozen.digest, items), split, tuple(items))
+
+
+class PlanFiles:
+    """Writes units into plan files below the table's folder: one row group a unit, so that a worker reads its own and no more.
+
+    Args:
+        store: The table's folder.
+        build_id: The build.
+        carried: Types of the carried columns.
+    """
+
+    def __init__(self, store: Store, build_id: str, carried: pa.Schema) -> None:
+        self._store = store
+        self._folder = f"{WORK_FOLDER}/plans/{build_id}"
+        self._carried = carried
+        self._pending: list[tuple[Literal["make", "measure"], Unit, int]] = []
+        self._files: list[str] = []
+
+    def add(self, kind: Literal["make", "measure"], unit: Unit, attempts: int = 0) -> list[UnitRef]:
+        """Take a unit that is to be done; return references once their file is written."""
+        self._pending.append((kind, unit, attempts))
+        return self.flush() if len(self._pending) >= _UNITS_A_FILE else []
+
+    def flush(self) -> list[UnitRef]:
+        """Write the units that are waiting and return references to them."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return []
+        path = f"{self._folder}/{len(self._files):06}.parquet"
+        with tempfile.TemporaryDirectory(prefix="ray_prep-") as folder:
+            local = Path(folder) / "plan.parquet"
+            with pq.ParquetWriter(local, plan_schema(self._carried), compression="zstd") as writer:
+                for _, unit, _ in pending:
+                    writer.write_batch(items_to_batch(unit.items, self._carried), row_group_size=len(unit.items))
+            self._store.put_file(path, str(local))
+        self._files.append(path)
+        return [
+            UnitRef(unit.unit_id, kind, unit.split, path, place, len(unit.items), attempts)
+            for place, (kind, unit, attempts) in enumerate(pending)
+        ]
+
+    def remove(self) -> None:
+        """Take the plan away after its build has published."""
+        for path in self._files:
+            self._store.delete(path)
+
+
+class Receipts:
+    """The receipts that earlier builds left, finished or not.
+
+    Args:
+        store: The table's folder.
+        live: Paths of the published version's shards.
+        conditions: What bytes of this build depend on beside a unit's id.
+    """
+
+    def __init__(self, store: Store, live: Set[str], conditions: Mapping[str, str]) -> None:
+        self._store = store
+        self._live = live
+        self._conditions = conditions
+        self._left = {entry.path for entry in store.list(WORK_FOLDER) if entry.path.endswith(".json")}
+
+    def find(self, unit_id: str) -> Receipt | None:
+        """Return a unit's receipt; None where there is none that still holds.
+
+        It holds while its shards are published; or, unpublished, while they lie there whole and were made under the same conditions.
+        """
+        path = receipt_path(unit_id)
+        if path not in self._left:
+            return None
+        receipt = Receipt.from_json(self._store.get(path))
+        if receipt is None or receipt.unit_id != unit_id:
+            return None
+        if all(made.shard.path in self._live for made in receipt.shards) and receipt.shards:
+            return receipt
+        if dict(receipt.conditions) != dict(self._conditions):
+            return None
+        if any(self._store.size(made.shard.path) != made.shard.bytes for made in receipt.shards):
+            return None
+        return receipt
+
+
+def attempts_to_add(receipt: Receipt, *, retry_rejected: bool) -> int | None:
+    """Return the attempts so far of a finished unit that is to run again for its rejected items; None if it is not.
+
+    Args:
+        receipt: What the unit left.
+        retry_rejected: Whether every rejected item is to be tried again, not only what crashed or was late.
+    """
+    troubled = [
+        rejection
+        for rejection in receipt.rejections
+        if retry_rejected or (rejection.reason in RETRIED_REASONS and rejection.attempts < MAX_ATTEMPTS)
+    ]
+    return max((rejection.attempts for rejection in troubled), default=None)

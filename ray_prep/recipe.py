@@ -1,0 +1,369 @@
+"""A recipe: everything a dataset is made by, read from YAML, checked without data."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import yaml
+
+from ray_prep.dataset.schema import ImageColumn
+from ray_prep.errors import RecipeError, did_you_mean
+from ray_prep.image.decode import Decode
+from ray_prep.sections import Checks, Copies, Filter, Output, Split, check_augmented_splits
+from ray_prep.sources import LATER_LAYOUTS, SOURCES
+from ray_prep.spec import Interval, Spec
+from ray_prep.storage import absolute_uri
+from ray_prep.transforms.chain import Chain, parse_chain
+from ray_prep.validation import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ray_prep.sources import Source
+
+KEYS = ("name", "seed", "source", "decode", "filter", "preprocess", "augment", "finish", "split", "output", "checks", "classes")
+LATER_KEYS = ("annotations", "gpu", "removed", "scores")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One validated recipe. Make it with `load` or `parse`; nothing of the source or the target has been touched.
+
+    Args:
+        name: For people; part of no fingerprint.
+        seed: Where all randomness starts; an image's split does not depend on it.
+        source: The items on offer.
+        decode: How bytes become pixels.
+        filter: Which pictures are wanted.
+        preprocess: What every picture goes through once; its result is shared by the original and its copies.
+        copies: How many augmented copies, and where.
+        augment: What a copy goes through between `preprocess` and `finish`.
+        finish: What originals and copies go through last.
+        split: How items come into splits.
+        output: Where the dataset goes, and what a stored image is.
+        checks: Conditions on an unpublished build.
+        classes: The class list, when it is not to be taken from the data.
+        folder: Where `python` steps are looked for first: the recipe's own folder.
+        data: The recipe as written, with overrides and environment filled in; plain data.
+    """
+
+    name: str
+    seed: int
+    source: Source
+    decode: Decode
+    filter: Filter
+    preprocess: Chain
+    copies: Copies
+    augment: Chain
+    finish: Chain
+    split: Split
+    output: Output
+    checks: Checks
+    classes: tuple[str, ...] | None
+    folder: str
+    data: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a recipe file.
+
+        Args:
+            path: A YAML file.
+            overrides: `output.uri=…` each, the value in YAML; they go before what the file says.
+
+        Raises:
+            RecipeError: The file cannot be read, or what it says is wrong: the path of the field, what was given, what would be right.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise RecipeError(f"{path}: the recipe cannot be read: {reason}") from None
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        try:
+            return cls.parse(data, folder=path.resolve().parent, overrides=overrides, name=path.stem)
+        except RecipeError as error:
+            raise RecipeError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+    @classmethod
+    def parse(cls, data: object, *, folder: str | Path = ".", overrides: Sequence[str] = (), name: str = "dataset") -> Self:
+        """Make a recipe of plain data, as YAML gives it.
+
+        Args:
+            data: A mapping of the recipe's keys.
+            folder: Where `python` steps are looked for first.
+            overrides: As for `load`.
+            name: The name where `data` gives none.
+
+        Raises:
+            RecipeError: What the data says is wrong.
+        """
+        if not isinstance(data, dict):
+            msg = f"a recipe is a mapping with the keys {', '.join(KEYS)}; got {type(data).__name__}"
+            raise RecipeError(msg)
+        known: dict[str, Any] = json.loads(json.dumps(data, default=str))
+        for override in overrides:
+            _override(known, override)
+        _check_keys(known)
+        folder = str(Path(folder).resolve())
+        for section in ("source", "output"):
+            if isinstance(known.get(section), dict) and isinstance(known[section].get("uri"), str):
+                known[section]["uri"] = absolute_uri(_fill(known[section]["uri"], f"{section}.uri"))
+        augment = known.get("augment") or {}
+        if not isinstance(augment, dict):
+            msg = f"augment: should be a mapping with copies, keep_original, splits and transforms, got {augment!r}"
+            raise RecipeError(msg)
+        recipe = cls(
+            name=_text(known.get("name", name), "name"),
+            seed=_seed(known.get("seed", 0)),
+            source=_source(known.get("source")),
+            decode=validate(Decode, known.get("decode"), "decode"),
+            filter=validate(Filter, known.get("filter"), "filter"),
+            preprocess=parse_chain(known.get("preprocess"), "preprocess", always=True, folder=folder),
+            copies=validate(Copies, {key: value for key, value in augment.items() if key != "transforms"}, "augment"),
+            augment=parse_chain(augment.get("transforms"), "augment.transforms", always=False, folder=folder),
+            finish=parse_chain(known.get("finish"), "finish", always=True, folder=folder),
+            split=Split.parse(known.get("split")),
+            output=validate(Output, known.get("output"), "output"),
+            checks=validate(Checks, known.get("checks"), "checks"),
+            classes=_classes(known.get("classes")),
+            folder=folder,
+            data=known,
+        )
+        check_augmented_splits(recipe.copies, recipe.split)
+        recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """Follow the specs of both branches to the end.
+
+        Raises:
+            RecipeError: A step cannot work on any image, the branches part, or the output cannot hold what comes out.
+        """
+        self.check_constants()
+        end = self.spec
+        if self.copies.copies:
+            self._check_branches(end, self.augmented_spec)
+        if self.output.shape == "fixed" and not end.is_fixed:
+            last = self.finish.steps[-1].place if self.finish.steps else "the last step"
+            msg = (
+                f"output.shape: `fixed` needs one height and width, and images leave {last} as {end.height} x {end.width}; "
+                "end `finish` with a center_crop, a resize to height and width or a letterbox, or set output.shape to varies"
+            )
+            raise RecipeError(msg)
+        if self.output.image != "tensor" and end.dtype != "uint8":
+            msg = f"output.image: {self.output.image} holds uint8, and images end as {end.dtype}; use tensor, or leave out the float steps"
+            raise RecipeError(msg)
+
+    def check_constants(self) -> None:
+        """Refuse `normalize: dataset` where its constants could not be measured.
+
+        Raises:
+            RecipeError: It stands in `augment`, or there is no training split to measure.
+        """
+        if self.augment.needs_constants:
+            msg = "augment.transforms: normalize with mean: dataset belongs in finish, where originals pass too"
+            raise RecipeError(msg)
+        if self.needs_constants and self.split.ratios and not self.split.ratios.get("train"):
+            msg = "normalize: dataset takes its constants from the split `train`, and split gives it no share"
+            raise RecipeError(msg)
+
+    def _check_branches(self, original: Spec, copy: Spec) -> None:
+        for what in ("channels", "dtype", "value_range"):
+            if getattr(original, what) != getattr(copy, what):
+                raise RecipeError(self._parting(what, original, copy))
+        if self.output.shape == "fixed":
+            for what in ("height", "width"):
+                if getattr(original, what) != getattr(copy, what):
+                    raise RecipeError(self._parting(what, original, copy))
+
+    def _parting(self, what: str, original: Spec, copy: Spec) -> str:
+        """Say at which step the two branches part: the last one on the copies' way that changes what differs."""
+        place = "augment.transforms"
+        before = self.preprocess.specs(self.start)[-1] if self.preprocess.steps else self.start
+        for step, after in zip(self.augment.steps, self.augment.specs(before), strict=True):
+            if getattr(after, what) != getattr(before, what):
+                place = f"{step.place}.{step.name}"
+            before = after
+        return (
+            f"{place}: here augmented copies part from originals in {what}: originals end as {original}, copies as {copy}; "
+            "both must end alike, so undo the difference in finish (center_crop, resize, letterbox, to_float …)"
+        )
+
+    @property
+    def needs_constants(self) -> bool:
+        """Whether a `normalize: dataset` waits for constants measured on the training originals."""
+        return self.preprocess.needs_constants or self.finish.needs_constants
+
+    @property
+    def start(self) -> Spec:
+        """What every decoded image is known to be."""
+        side = Interval(self.filter.min_side)
+        return Spec(side, side, 3 if self.decode.color == "rgb" else 1)
+
+    @cached_property
+    def spec(self) -> Spec:
+        """What every stored original is known to be; raises RecipeError where the chain cannot fit."""
+        return (*(self.start,), *(self.preprocess + self.finish).specs(self.start))[-1]
+
+    @cached_property
+    def augmented_spec(self) -> Spec:
+        """What every stored copy is known to be; raises RecipeError where the chain cannot fit."""
+        return (*(self.start,), *(self.preprocess + self.augment + self.finish).specs(self.start))[-1]
+
+    @property
+    def image_column(self) -> ImageColumn:
+        """What the recipe fixes of the stored image."""
+        spec = self.spec
+        shape = (spec.height.low, spec.width.low, spec.channels) if self.output.shape == "fixed" else None
+        color: Literal["rgb", "gray"] = "rgb" if spec.channels == 3 else "gray"
+        return ImageColumn(self.output.image, shape, spec.dtype, color, spec.value_range)
+
+    def rows_per_item(self, split: str) -> int:
+        """Return how many rows an accepted item of a split has."""
+        if split not in self.copies.splits:
+            return 1
+        return self.copies.copies + (1 if self.copies.keep_original else 0)
+
+    def is_augmented(self, split: str) -> bool:
+        """Return whether rows of a split depend on `augment`."""
+        return split in self.copies.splits and self.copies.copies > 0
+
+    def fingerprint(self, split: str) -> str:
+        """Return 20 hex digits that change when the rows of a split would; nothing else changes them.
+
+        `base` holds decode, filter, preprocess, finish and output.image with defaults filled in and each step's version (and the seed,
+        where a step of them is random); augmented splits add augment and the seed.
+        """
+        facts: dict[str, Any] = {
+            "decode": asdict(self.decode),
+            "filter": asdict(self.filter),
+            "preprocess": self.preprocess.describe(),
+            "finish": self.finish.describe(),
+            "image": self.output.image,
+        }
+        if self.preprocess.is_random or self.finish.is_random:
+            facts["seed"] = self.seed
+        if self.is_augmented(split):
+            facts["augment"] = {
+                "copies": self.copies.copies,
+                "keep_original": self.copies.keep_original,
+                "transforms": self.augment.describe(),
+            }
+            facts["seed"] = self.seed
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        return sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def whole_fingerprint(self) -> str:
+        """The fingerprint of the whole recipe: of augmented rows where there are any."""
+        return self.fingerprint(self.copies.splits[0] if self.copies.copies and self.copies.splits else "")
+
+    def freeze(self, mean: Sequence[float], std: Sequence[float]) -> Self:
+        """Return the recipe with the constants of `normalize: dataset` filled in."""
+        return replace(
+            self,
+            preprocess=self.preprocess.freeze(list(mean), list(std)) if self.preprocess.needs_constants else self.preprocess,
+            finish=self.finish.freeze(list(mean), list(std)) if self.finish.needs_constants else self.finish,
+        )
+
+
+def _check_keys(data: Mapping[str, Any]) -> None:
+    for key in data:
+        if key in LATER_KEYS and not (key == "removed" and data[key] == "now"):
+            raise RecipeError(f"{key}: this version of ray_prep cannot do it yet; leave it out")
+        if key not in KEYS and key not in LATER_KEYS:
+            raise RecipeError(f"{key}: unknown key{did_you_mean(str(key), KEYS) or '; a recipe has ' + ', '.join(KEYS)}")
+    for key in ("source", "output"):
+        if key not in data:
+            raise RecipeError(f"{key}: is needed and was not given")
+        if not isinstance(data[key], dict):
+            raise RecipeError(f"{key}: should be a mapping with at least a uri, got {data[key]!r}")
+
+
+def _source(raw: object) -> Source:
+    given = dict(raw) if isinstance(raw, dict) else {}
+    layout = given.pop("layout", "files")
+    if layout in LATER_LAYOUTS:
+        raise RecipeError(f"source.layout: {layout!r} is not available in this version; there are {', '.join(SOURCES)}")
+    if layout not in SOURCES:
+        raise RecipeError(
+            f"source.layout: there is no layout {layout!r}{did_you_mean(str(layout), SOURCES)}; there are {', '.join(SOURCES)}"
+        )
+    source: Source = validate(SOURCES[layout], given, "source")
+    return source
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise RecipeError(f"{place}: should be a text, got {value!r}")
+    return value
+
+
+def _seed(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RecipeError(f"seed: should be a whole number, got {value!r}")
+    return value
+
+
+def _classes(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value:
+        raise RecipeError(f"classes: should be a list of names, got {value!r}")
+    names = tuple(str(name) for name in value)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RecipeError(f"classes: {twice!r} stands there twice")
+    return names
+
+
+def _fill(uri: str, place: str) -> str:
+    """Fill `${NAME}` from the environment and `{date}` with today's date in UTC."""
+
+    def variable(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise RecipeError(f"{place}: the environment has no variable {name}, which {uri!r} asks for")
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", variable, uri).replace("{date}", datetime.now(UTC).date().isoformat())
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    names = path.strip().split(".")
+    if not equals or not all(names):
+        raise RecipeError(f"--set {override}: should be a field and a value, such as output.uri=/data/out")
+    try:
+        value = json.loads(json.dumps(yaml.safe_load(text), default=str))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from None
+    place: Any = data
+    for name in names[:-1]:
+        if isinstance(place, list) and name.isdigit() and int(name) < len(place):
+            place = place[int(name)]
+            continue
+        if not isinstance(place, dict):
+            raise RecipeError(f"--set {override}: {path} goes through something that is no mapping")
+        place = place.setdefault(name, {})
+        if place is None:
+            raise RecipeError(f"--set {override}: {name} is empty in the recipe")
+    if isinstance(place, list) and names[-1].isdigit() and int(names[-1]) < len(place):
+        place[int(names[-1])] = value
+    elif isinstance(place, dict):
+        place[names[-1]] = value
+    else:
+        raise RecipeError(f"--set {override}: {path} goes through something that is no mapping")

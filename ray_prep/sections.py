@@ -1,0 +1,173 @@
+"""The sections of a recipe that belong to no one folder: filter, augment, split, output and checks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ray_prep.errors import RecipeError, did_you_mean
+
+SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which pictures are wanted; what falls outside is rejected before a pixel is decoded.
+
+    Args:
+        min_side: Smallest height and width of the upright picture, pixels.
+        max_aspect: Largest ratio of the longer to the shorter side; None for any.
+        duplicates: `keep` every picture.
+    """
+
+    min_side: int = 1
+    max_aspect: float | None = None
+    duplicates: Literal["keep"] = "keep"
+
+    def __post_init__(self) -> None:
+        if self.min_side < 1:
+            msg = f"min_side should be 1 pixel or more, got {self.min_side}"
+            raise ValueError(msg)
+        if self.max_aspect is not None and self.max_aspect < 1:
+            msg = f"max_aspect is longer side over shorter side, so 1 or more, got {self.max_aspect:g}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many augmented copies an image gets, and in which splits; the keys of `augment` beside `transforms`.
+
+    Args:
+        copies: Copies of each image beside the original.
+        keep_original: Whether the image itself is stored too.
+        splits: The splits that are augmented; others hold originals only.
+    """
+
+    copies: int = 0
+    keep_original: bool = True
+    splits: tuple[str, ...] = ("train",)
+
+    def __post_init__(self) -> None:
+        if self.copies < 0:
+            msg = f"copies should be 0 or more, got {self.copies}"
+            raise ValueError(msg)
+        if not self.keep_original and self.copies == 0:
+            msg = "keep_original: false with copies: 0 would store nothing; set copies to 1 or more"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Split:
+    """How items come into splits.
+
+    Args:
+        by: `key`, `source` (the source's own split), or a column that keeps a group together.
+        ratios: Share of each split in the recipe's order; empty where the source says the split itself.
+    """
+
+    by: str = "key"
+    ratios: dict[str, float] = field(default_factory=lambda: {"train": 1.0})
+
+    @classmethod
+    def parse(cls, raw: object) -> Split:
+        """Read `{train: 0.8, val: 0.2, by: key}`.
+
+        Raises:
+            RecipeError: A share is no number, the shares do not add up to 1, or a name does not fit a path.
+        """
+        if raw is None:
+            return cls()
+        if not isinstance(raw, dict):
+            msg = f"split: should be shares by name, such as {{train: 0.9, val: 0.1, by: key}}, got {raw!r}"
+            raise RecipeError(msg)
+        by = raw.get("by", "key")
+        if not isinstance(by, str) or not by:
+            msg = f"split.by: should be `key`, `source` or a column's name, got {by!r}"
+            raise RecipeError(msg)
+        ratios: dict[str, float] = {}
+        for name, share in raw.items():
+            if name == "by":
+                continue
+            if not isinstance(name, str) or not SPLIT_NAME.fullmatch(name):
+                msg = f"split: {name!r} does not do as a name: letters, digits, _ and - only"
+                raise RecipeError(msg)
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                msg = f"split.{name}: should be a share between 0 and 1, got {share!r}"
+                raise RecipeError(msg)
+            ratios[name] = float(share)
+        if by == "source":
+            if ratios:
+                msg = "split: `by: source` takes the source's own split, so shares have no place beside it; leave out one of them"
+                raise RecipeError(msg)
+            return cls(by, {})
+        if not ratios:
+            ratios = {"train": 1.0}
+        if abs(sum(ratios.values()) - 1) > 1e-6:
+            written = " + ".join(f"{share:g}" for share in ratios.values())
+            msg = f"split: the shares should add up to 1, and {written} is {sum(ratios.values()):g}"
+            raise RecipeError(msg)
+        return cls(by, ratios)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the dataset goes and what a stored image is.
+
+    Args:
+        uri: The table's place: a local folder or an object store's prefix.
+        image: `tensor` (raw bytes), or the encoding of each stored image.
+        shape: `fixed` when every stored image has one height and width; `varies` otherwise.
+        shard_mb: Wanted size of a shard, in units of 10^6 bytes.
+        compression: Of the image column; other columns are small.
+    """
+
+    uri: str
+    image: Literal["tensor", "jpeg", "png", "webp"] = "tensor"
+    shape: Literal["fixed", "varies"] = "fixed"
+    shard_mb: float = 128
+    compression: Literal["none", "lz4", "zstd"] = "none"
+
+    def __post_init__(self) -> None:
+        if not self.uri:
+            msg = "uri should say where the dataset goes, and is empty"
+            raise ValueError(msg)
+        if not 0 < self.shard_mb <= 2000:
+            # A Parquet reader takes a row group whole, and an Arrow binary column ends at 2 GiB.
+            msg = f"shard_mb should be above 0 and at most 2000, got {self.shard_mb:g}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Conditions an unpublished build must meet.
+
+    Args:
+        max_rejected: Largest share of listed images that may be rejected, what the filter took out not counted.
+        min_images: Fewest accepted images.
+        max_drop: Largest share of the published images that one build may take away.
+    """
+
+    max_rejected: float = 0.01
+    min_images: int = 1
+    max_drop: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("max_rejected", "max_drop"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                msg = f"{name} is a share, so between 0 and 1, got {share:g}"
+                raise ValueError(msg)
+
+
+def check_augmented_splits(copies: Copies, split: Split) -> None:
+    """Refuse `augment.splits` that no item can be in.
+
+    Raises:
+        RecipeError: A name is not among the recipe's splits.
+    """
+    for place, name in enumerate(copies.splits):
+        if copies.copies and split.ratios and name not in split.ratios:
+            known = ", ".join(split.ratios)
+            msg = f"augment.splits[{place}]: there is no split {name!r}{did_you_mean(name, split.ratios)}; the recipe has {known}"
+            raise RecipeError(msg)

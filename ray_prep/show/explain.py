@@ -1,0 +1,125 @@
+"""`ray-prep explain`: one item's walk in words, from the listing to its shard, or to the place where it left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray_prep.base import read_base
+from ray_prep.dataset.live import live_rows
+from ray_prep.errors import RecipeError
+from ray_prep.recipe import Recipe
+from ray_prep.show.preview import Pictures, applied_text, draw, fetched, walked
+from ray_prep.storage import is_local, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ray_prep.base import Base
+    from ray_prep.sample import Item
+    from ray_prep.storage import StorageOptions
+
+
+def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, options: StorageOptions) -> str:
+    """Tell one item's walk.
+
+    Args:
+        place: A recipe file, or a dataset (whose record holds the recipe).
+        key: The item's key.
+        overrides: Of the recipe, as for `build`.
+        sheet: A PNG to draw its stages into; None for none.
+        options: How a dataset is reached.
+
+    Raises:
+        RecipeError: The place is neither, or no item has the key.
+        StorageError: Source or dataset cannot be reached.
+    """
+    recipe, base = _recipe_and_base(place, overrides, options)
+    item = _find(recipe, key)
+    lines = [key]
+    pictures: Pictures | None = None
+    if item is None:
+        lines.append(f"  listed     no: {recipe.source.uri} does not offer it")
+    else:
+        if base and base.frozen.mean:
+            recipe = recipe.freeze(base.frozen.mean, base.frozen.std)
+        lines.append(f"  listed     {item.uri}, version {item.version or 'unknown'}")
+        if item.label is not None:
+            lines.append(f"  label      {item.label}")
+        if recipe.needs_constants:
+            lines.append("  walk       normalize: dataset has no constants before the first build")
+        else:
+            (data,) = (data for _, data in fetched([item], recipe))
+            pictures = walked(recipe, item, data)
+            lines += _walk(recipe, pictures)
+    lines += _published(base, key)
+    if item is None and len(lines) == 2 and base is None:
+        raise RecipeError(f"{key}: {recipe.source.uri} lists no such key")
+    if sheet is not None and pictures is not None:
+        draw(recipe, [pictures], sheet, [])
+        lines.append(f"  drawn      {sheet}")
+    return "\n".join(lines)
+
+
+def _recipe_and_base(place: str, overrides: Sequence[str], options: StorageOptions) -> tuple[Recipe, Base | None]:
+    if is_local(place) and Path(place).is_file():
+        recipe = Recipe.load(place, overrides)
+        options = recipe.source.storage_options
+        return recipe, read_base(recipe.output.uri, options, open_store(recipe.output.uri, options))
+    base = read_base(place, options, open_store(place, options))
+    if base is None:
+        raise RecipeError(f"{place}: is neither a recipe file nor a dataset")
+    return Recipe.parse(dict(base.record.recipe), overrides=overrides), base
+
+
+def _find(recipe: Recipe, key: str) -> Item | None:
+    """Return the item that holds a key: of several, the one with the smallest uri."""
+    holders = [item for item in recipe.source.items(Counter()) if item.key == key]
+    return min(holders, key=lambda item: item.uri, default=None)
+
+
+def _walk(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
+    yield f"  split      {pictures.split}, by {recipe.split.by}"
+    for heading, sample in pictures.stages:
+        height, width, channels = sample.image.shape
+        size = f"{height} x {width} x {channels} {sample.image.dtype}"
+        if sample.full_size:
+            size += f" (of {sample.height} x {sample.width}: decoded smaller, as the first step shrinks it)"
+        if heading == "original":
+            yield f"  decoded    {size}, upright"
+            spec = recipe.start
+            for step, after in zip(recipe.preprocess.steps, recipe.preprocess.specs(spec), strict=True):
+                yield f"             {step.place} {step.name}: {after}"
+        else:
+            yield f"  {heading:17} {size}" + (f"; {applied_text(sample.applied)}" if sample.copy else "")
+    if pictures.error is not None:
+        yield f"  rejected   {pictures.error.stage}: {pictures.error.reason}: {pictures.error.message}"
+
+
+def _published(base: Base | None, key: str) -> Iterator[str]:
+    if base is None:
+        yield "  published  no: there is no dataset yet"
+        return
+    found = False
+    for shard in base.snapshot.shards:
+        if shard.min_key <= key <= shard.max_key:
+            rows = [
+                copy
+                for batch in live_rows(replace(base.snapshot, shards=(shard,)), base.options, ("key", "copy"))
+                for one, copy in zip(batch.column("key").to_pylist(), batch.column("copy").to_pylist(), strict=True)
+                if one == key
+            ]
+            if rows:
+                found = True
+                yield f"  published  version {base.version}, {shard.path}: copies {', '.join(map(str, rows))}"
+    for rejection in base.rejections():
+        if rejection.key == key:
+            found = True
+            yield (
+                f"  published  version {base.version} has it among the rejections: "
+                f"{rejection.stage}: {rejection.reason}: {rejection.message} (tried {rejection.attempts}x)"
+            )
+    if not found:
+        yield f"  published  no: version {base.version} does not know it"

@@ -1,0 +1,179 @@
+"""What a person reads on the terminal: a build as it goes, what came of it, why images were left out, the versions there are."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ray_prep.dataset.table import history
+from ray_prep.errors import REASONS, RecipeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ray_prep.build import BuildReport
+    from ray_prep.storage import StorageOptions
+    from ray_prep.unit import Tick
+
+_PLAIN_LINE_S = 10.0
+
+
+def bytes_text(count: float) -> str:
+    """Return `1.2 GB`: powers of 1000, as disks and clouds count."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return `4.2 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
+
+
+class TerminalProgress:
+    """Our progress line: one that moves on a terminal, a plain line every ten seconds elsewhere; all on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._task: int | None = None
+        self._stage = ""
+        self._expected = self._done = self._rejected = self._source_bytes = 0
+        self._started = self._written = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._end_bar()
+
+    def stage(self, name: str) -> None:
+        """Show which stage begins."""
+        self._end_bar()
+        self._stage = name
+        if self._console.is_terminal:
+            self._bar = Progress(SpinnerColumn(), TextColumn("{task.description}"), console=self._console, transient=True)
+            self._bar.start()
+            self._bar.add_task(name)
+
+    def expect(self, items: int, units: int) -> None:
+        """Begin to count."""
+        self._end_bar()
+        self._expected, self._done, self._rejected, self._source_bytes = items, 0, 0, 0
+        self._started = self._written = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._stage, total=items, rate="")
+        else:
+            self._line(f"{self._stage}: {items} images in {units} units")
+
+    def tick(self, tick: Tick) -> None:
+        """Count what is done."""
+        self._done += tick.items
+        self._rejected += tick.rejected
+        self._source_bytes += tick.source_bytes
+        now = time.monotonic()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=min(self._done, self._expected), rate=self._rate(now))  # type: ignore[arg-type]
+        elif self._bar is None and now - self._written >= _PLAIN_LINE_S:
+            self._written = now
+            left = (self._expected - self._done) * (now - self._started) / max(1, self._done)
+            self._line(f"{self._stage}: {self._done} of {self._expected} images, {self._rate(now)}, {seconds_text(max(0.0, left))} left")
+
+    def warn(self, message: str) -> None:
+        """Show a warning."""
+        self._line(f"warning: {message}")
+
+    def _rate(self, now: float) -> str:
+        seconds = max(now - self._started, 1e-3)
+        rejected = f", {self._rejected} rejected" if self._rejected else ""
+        return f"{self._done / seconds:.0f} images/s, {bytes_text(self._source_bytes / seconds)}/s{rejected}"
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def report_text(report: BuildReport) -> str:
+    """Return what a build did, in a few lines."""
+    lines = []
+    if report.is_published:
+        lines.append(f"{report.uri}: version {report.version} is published")
+    else:
+        lines.append(f"{report.uri}: nothing to do, version {report.version} is up to date")
+    lines.append(
+        f"  listed    {report.listed}: {report.unchanged} unchanged, {report.added} added, {report.changed} changed"
+        + (f"; {report.removed} removed" if report.removed else "")
+        + (f"; {sum(report.ignored.values())} other files ignored" if report.ignored else "")
+    )
+    splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+    lines.append(f"  accepted  {report.accepted} ({splits})")
+    if report.rejected:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected_by_reason.items())
+        lines.append(f"  rejected  {report.rejected} ({reasons}); see: ray-prep rejects {report.uri}")
+    lines.append(f"  stored    {report.rows} rows in {report.shards} shards, {bytes_text(report.bytes)}")
+    rate = f", {report.images_per_second:.0f} images/s on the {report.engine} engine" if report.decoded else ""
+    lines.append(f"  took      {seconds_text(report.seconds)}, {report.decoded} decoded{rate}")
+    return "\n".join(lines)
+
+
+def rejections_text(rejections: pa.Table, *, every: bool = False) -> str:
+    """Return counts by reason with the first of each, or every rejection as a tab-separated line.
+
+    Args:
+        rejections: The complete list of one version.
+        every: Whether each one is wanted.
+    """
+    rows = sorted(rejections.to_pylist(), key=lambda row: (REASONS.index(row["reason"]), row["key"], row["uri"]))
+    if every:
+        names = ("reason", "key", "stage", "attempts", "uri", "message")
+        return "\n".join(["\t".join(names), *("\t".join(" ".join(str(row[name]).split()) for name in names) for row in rows)])
+    if not rows:
+        return "no image was rejected"
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+    width = max(map(len, counts))
+    lines = [f"{len(rows)} rejected"]
+    for reason, count in counts.items():
+        first = next(row for row in rows if row["reason"] == reason)
+        lines += [f"  {reason:{width}}  {count:>6}  {first['key']}", f"  {'':{width}}  {'':>6}  {first['message']}"]
+    return "\n".join(lines)
+
+
+def log_text(target: str, options: StorageOptions) -> str:
+    """Return the versions of a dataset, newest first.
+
+    Raises:
+        RecipeError: There is no dataset.
+    """
+    commits = history(target, options)
+    if not commits:
+        raise RecipeError(f"{target}: there is no dataset")
+    lines = [f"{'version':>7}  {'time (UTC)':19}  {'shards':>11}  build"]
+    for commit in commits:
+        build_id = commit.record.split("/")[-2] if commit.record else commit.operation.lower()
+        lines.append(f"{commit.version:>7}  {commit.time:%Y-%m-%d %H:%M:%S}  {f'+{commit.added} -{commit.removed}':>11}  {build_id}")
+    return "\n".join(lines)

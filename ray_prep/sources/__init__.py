@@ -1,0 +1,18 @@
+"""The images on offer: one module a layout. To add one, write it and give it a line in `SOURCES`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_prep.sources.class_folders import ClassFolders
+from ray_prep.sources.files import Files
+from ray_prep.sources.listing import Source
+from ray_prep.sources.manifest import Manifest
+
+__all__ = ["LATER_LAYOUTS", "SOURCES", "Source"]
+
+# Layout in the recipe -> the class whose fields are the keys of `source:`.
+SOURCES: dict[str, type[Any]] = {"files": Files, "class_folders": ClassFolders, "manifest": Manifest}
+
+# Layouts the recipe knows by name and this version does not have.
+LATER_LAYOUTS = ("parquet", "webdataset", "coco", "voc", "yolo")

@@ -1,0 +1,59 @@
+"""The layout `class_folders`: every image below a root, labelled by its own folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from ray_prep.sample import Item
+from ray_prep.sources.listing import NO_COLUMNS, check_globs, key_of, listed, split_folder
+from ray_prep.storage import StorageOptions
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Every image below a root, in folders named by class: `cat/1.jpg`, `train/cat/1.jpg`, `any/depth/cat/1.jpg`.
+
+    Args:
+        uri: The root.
+        include: Globs below it, of which one must match.
+        exclude: Globs below it, of which none may match.
+        storage_options: How the root is reached.
+    """
+
+    layout: ClassVar[str] = "class_folders"
+
+    uri: str
+    include: tuple[str, ...] = ("**",)
+    exclude: tuple[str, ...] = ()
+    storage_options: StorageOptions = field(default_factory=StorageOptions)
+
+    def __post_init__(self) -> None:
+        check_globs(self.include, self.exclude)
+
+    def items(self, ignored: Counter[str]) -> Iterator[Item]:
+        """Stream the images; the split is what a first folder `train`, `val`, `valid`, `validation` or `test` says."""
+        for store, entry in listed(self.uri, self.storage_options, self.include, self.exclude, ignored):
+            path = entry.path
+            yield Item(key_of(path), store.uri_of(path), entry.version, class_folder(path), split_folder(path))
+
+    def carried_columns(self) -> pa.Schema:
+        return NO_COLUMNS
+
+
+def class_folder(path: str) -> str | None:
+    """Return the class a path names: its own folder.
+
+    None for a file at the root, and for one that lies directly in a first folder named for a split (`test/7.jpg`: a test set whose
+    classes nobody told).
+    """
+    folders = path.split("/")[:-1]
+    if not folders or (len(folders) == 1 and split_folder(path) is not None):
+        return None
+    return key_of(folders[-1]) or None

@@ -1,0 +1,161 @@
+"""Where bytes lie: folders, object stores and the rest behind one interface (the only importer of fsspec, obstore, botocore)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray_prep.errors import RecipeError, did_you_mean
+from ray_prep.storage.aws import resolve
+from ray_prep.storage.local import LocalStore, read_local
+from ray_prep.storage.objects import OBJECT_SCHEMES, S3_SCHEMES, ObjectStore
+from ray_prep.storage.options import PROMPT, STEADY, Patience, StorageOptions
+from ray_prep.storage.store import Entry, Store
+from ray_prep.storage.uri import clean_uri, is_local, local_path, local_uri, redact, scheme_of, split_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "PROMPT",
+    "STEADY",
+    "Entry",
+    "Patience",
+    "StorageOptions",
+    "Store",
+    "Stores",
+    "absolute_uri",
+    "check_scheme",
+    "clean_uri",
+    "delta_options",
+    "is_local",
+    "local_path",
+    "local_uri",
+    "open_store",
+    "read_local",
+    "redact",
+    "scheme_of",
+    "split_uri",
+]
+
+
+def absolute_uri(uri: str) -> str:
+    """Return a uri that means the same in every process: a local path made absolute, secrets and closing slashes cut.
+
+    Raises:
+        RecipeError: It names no place.
+    """
+    if not uri:
+        msg = "the uri is empty; write a folder, or s3://bucket/folder"
+        raise RecipeError(msg)
+    if is_local(uri):
+        return local_uri(local_path(uri))
+    if not uri.partition("://")[2].partition("/")[0]:
+        msg = f"{clean_uri(uri)}: no bucket or host after ://"
+        raise RecipeError(msg)
+    return clean_uri(uri).rstrip("/")
+
+
+def open_store(uri: str, options: StorageOptions | None = None, *, patience: Patience = STEADY) -> Store:
+    """Return the store below a uri; nothing is connected yet.
+
+    Args:
+        uri: A path, `file://`, `s3://`, `gs://`, `az://`, `https://`, or any scheme fsspec knows.
+        options: How it is reached; None leaves all to the environment.
+        patience: How long it may keep us waiting.
+
+    Raises:
+        RecipeError: Nobody knows the scheme, or the uri names no place.
+    """
+    options = options or StorageOptions()
+    uri = absolute_uri(uri)
+    if is_local(uri):
+        return LocalStore(local_path(uri), options)
+    scheme = scheme_of(uri)
+    if scheme in OBJECT_SCHEMES:
+        return ObjectStore(uri, options, patience)
+    check_scheme(uri)
+    from ray_prep.storage.remote import RemoteStore  # noqa: PLC0415  0.3 s with aiohttp, and only for rare schemes
+
+    return RemoteStore(uri, options, patience)
+
+
+def check_scheme(uri: str) -> None:
+    """Refuse a scheme nobody knows.
+
+    Raises:
+        RecipeError: Neither ray_prep nor fsspec has a store for it.
+    """
+    scheme = scheme_of(uri)
+    if is_local(uri) or scheme in OBJECT_SCHEMES:
+        return
+    from fsspec.registry import known_implementations  # noqa: PLC0415  fsspec only for rare schemes
+
+    if scheme not in known_implementations:
+        hint = did_you_mean(scheme, ["s3", "gs", "az", "https", "file"]) or "; there are s3, gs, az, https, file and those of fsspec"
+        msg = f"{clean_uri(uri)}: nobody knows {scheme}://{hint}"
+        raise RecipeError(msg)
+
+
+class Stores:
+    """The stores behind single uris, one a bucket or host, each connected once.
+
+    Args:
+        options: How all of them are reached.
+        patience: How long they may keep us waiting.
+    """
+
+    def __init__(self, options: StorageOptions, patience: Patience = STEADY) -> None:
+        self._options = options
+        self._patience = patience
+        self._here = LocalStore("/", options)
+        self._opened: dict[str, Store] = {}
+
+    def of(self, uri: str) -> tuple[Store, str]:
+        """Return the store a uri lies in, and its path there.
+
+        Raises:
+            RecipeError: Nobody knows the scheme.
+        """
+        if uri.startswith("/"):
+            return self._here, uri[1:]
+        if is_local(uri):
+            return self._here, local_path(uri)[1:]
+        scheme, _, rest = uri.partition("://")
+        bucket, _, path = rest.partition("/")
+        root = f"{scheme}://{bucket}"
+        store = self._opened.get(root)
+        if store is None:
+            store = self._opened[root] = open_store(root, self._options, patience=self._patience)
+        return store, path
+
+
+def delta_options(uri: str, options: StorageOptions, *, patience: Patience = STEADY) -> Mapping[str, str]:
+    """Return what `deltalake` wants as `storage_options` for a table, credentials of the moment included: keep it in memory only.
+
+    Timeouts and retries are part of it; deltalake 1.6 knows no limit on a stall, so a whole request has one.
+    """
+    if is_local(uri):
+        return {}
+    # deltalake retries by itself and takes no stop: a signature stays valid for 15 minutes, of which 5 are allowed.
+    retry_s = min(patience.retry_s, 300.0)
+    common = {
+        "connect_timeout": f"{patience.connect_s:g}s",
+        "timeout": f"{max(patience.stall_s * 2, 5):g}s",
+        "max_retries": "30",
+        "retry_timeout": f"{retry_s:g}s",
+        "backoff_config.init_backoff": "100ms",
+        "backoff_config.max_backoff": "15s",
+    }
+    if scheme_of(uri) not in S3_SCHEMES:
+        return common | ({"allow_http": "true"} if options.allow_http else {}) | ({"skip_signature": "true"} if options.anonymous else {})
+    access = resolve(options)
+    given = common | {
+        "AWS_ENDPOINT_URL": access.endpoint,
+        "AWS_REGION": access.region,
+        "AWS_ALLOW_HTTP": "true" if access.allow_http else "false",
+    }
+    if access.credentials is None:
+        return given | {"AWS_SKIP_SIGNATURE": "true"}
+    keys = access.keys()
+    given |= {"AWS_ACCESS_KEY_ID": keys["access_key_id"], "AWS_SECRET_ACCESS_KEY": keys["secret_access_key"]}
+    return given | ({"AWS_SESSION_TOKEN": keys["token"]} if keys["token"] else {})

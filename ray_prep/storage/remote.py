@@ -1,0 +1,154 @@
+"""Any other scheme, through fsspec (its only importer): https and what else is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import fsspec
+from aiohttp import ClientError
+from fsspec.exceptions import FSTimeoutError
+
+from ray_prep.errors import RecipeError, StorageError
+from ray_prep.storage.failure import Place, insist
+from ray_prep.storage.options import PROMPT, Patience, StorageOptions
+from ray_prep.storage.store import Entry
+from ray_prep.storage.uri import scheme_of
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+_HINT = (
+    "userinfo and signature parameters are cut from uris, so that presigned ones cannot be read; give access in another way, "
+    "or copy the pictures to a store with credentials"
+)
+
+
+@dataclass(frozen=True)
+class RemoteStore:
+    """The files below one uri of any scheme fsspec knows.
+
+    Args:
+        uri: The root, without a slash at the end.
+        options: What the recipe says; `allow_http` is what concerns this store.
+        patience: How long it may take.
+    """
+
+    uri: str
+    options: StorageOptions
+    patience: Patience
+
+    def __post_init__(self) -> None:
+        if scheme_of(self.uri) == "http" and not self.options.allow_http:
+            msg = f"source.storage_options.allow_http: {self.uri} has no TLS; use https, or set it to true if that is meant"
+            raise RecipeError(msg)
+
+    def __reduce__(self) -> tuple[type[RemoteStore], tuple[str, StorageOptions, Patience]]:
+        """Pickle what it takes to open the store again."""
+        return type(self), (self.uri, self.options, self.patience)
+
+    def uri_of(self, path: str) -> str:
+        return f"{self.uri}/{path}"
+
+    def check(self, *, writing: bool = False) -> None:  # noqa: ARG002  only writing shows whether one may
+        prompt = RemoteStore(self.uri, self.options, PROMPT)
+        try:
+            prompt._call("", lambda fs: fs.info(self.uri + "/"))
+        except FileNotFoundError:
+            # A server need not answer for a folder; that it answered at all is what was asked.
+            return
+
+    def list(self, prefix: str = "", on_unreadable: Callable[[str], None] | None = None) -> Iterator[Entry]:  # noqa: ARG002  local folders only
+        """Yield the files below a folder, sorted; fsspec walks the whole of it first."""
+        top = f"{self.uri}/{prefix}" if prefix else self.uri
+        found = self._call(prefix, lambda fs: fs.find(top + "/", detail=True))
+        root = len(self._bare(self.uri)) + 1
+        for name in sorted(found):
+            yield _entry(found[name], self._bare(name)[root:])
+
+    def stat(self, path: str) -> Entry | None:
+        try:
+            info = self._call(path, lambda fs: fs.info(self.uri_of(path)))
+        except FileNotFoundError:
+            return None
+        return _entry(info, path) if info.get("type", "file") == "file" else None
+
+    def size(self, path: str) -> int | None:
+        entry = self.stat(path)
+        return None if entry is None else entry.size_bytes
+
+    def get(self, path: str, *, stop: threading.Event | None = None) -> bytes:
+        return bytes(self._call(path, lambda fs: fs.cat_file(self.uri_of(path)), stop))
+
+    def open_input(self, path: str, *, buffer_bytes: int = 1 << 20) -> IO[bytes]:
+        file: IO[bytes] = self._call(path, lambda fs: fs.open(self.uri_of(path), "rb", block_size=buffer_bytes))
+        return file
+
+    def put(self, path: str, data: bytes) -> None:
+        self._call(path, lambda fs: fs.pipe_file(self.uri_of(path), data))
+
+    def put_file(self, path: str, local_path: str) -> None:
+        self._call(path, lambda fs: fs.put_file(local_path, self.uri_of(path)))
+
+    def create(self, path: str, data: bytes) -> bool:
+        def write(fs: Any) -> bool:
+            try:
+                fs.pipe_file(self.uri_of(path), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+        return self._call(path, write)
+
+    def delete(self, path: str) -> None:
+        try:
+            self._call(path, lambda fs: fs.rm_file(self.uri_of(path)))
+        except FileNotFoundError:
+            return
+
+    @cached_property
+    def _fs(self) -> Any:
+        scheme = scheme_of(self.uri)
+        arguments: dict[str, Any] = {}
+        if scheme in {"http", "https"}:
+            import aiohttp  # noqa: PLC0415  only the class is needed, and only here
+
+            limits = aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.stall_s)
+            arguments = {"client_kwargs": {"timeout": limits, "trust_env": True}}
+        try:
+            return fsspec.filesystem(scheme, **arguments)
+        except (ImportError, ValueError) as error:
+            msg = f"{self.uri}: {scheme}:// cannot be opened: {error}"
+            raise RecipeError(msg) from error
+
+    def _bare(self, uri: str) -> str:
+        return str(self._fs._strip_protocol(uri)).rstrip("/")
+
+    def _call(self, path: str, request: Callable[[Any], T], stop: threading.Event | None = None) -> T:
+        place = Place(self.uri_of(path).rstrip("/"), scheme_of(self.uri) + "://" + self.uri.partition("://")[2].partition("/")[0], _HINT)
+
+        def attempt() -> T:
+            try:
+                return request(self._fs)
+            except FileNotFoundError as error:
+                raise place.fault(404, "", "") from error
+            except ClientError as error:
+                raise place.fault(getattr(error, "status", None), "", type(error).__name__) from error
+            except (TimeoutError, FSTimeoutError, ConnectionError) as error:
+                raise place.fault(None, "", type(error).__name__) from error
+            except (NotImplementedError, OSError, ValueError) as error:
+                msg = f"{place.uri}: {str(error) or 'this scheme cannot do that'}"
+                raise StorageError(msg) from error
+
+        return insist(attempt, self.patience.retry_s, stop)
+
+
+def _entry(info: dict[str, Any], path: str) -> Entry:
+    size_bytes = int(info.get("size") or 0)
+    etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
+    changed = info.get("mtime") or info.get("LastModified") or info.get("last-modified") or info.get("created") or ""
+    return Entry(path, size_bytes, etag or f"{size_bytes}-{changed}")

@@ -1,0 +1,77 @@
+"""What random steps did to a copy, as plain JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_BYTES = 4096
+MAX_NUMBERS = 64
+_FEW_NUMBERS = 8
+
+
+def plain(value: Any, max_numbers: int = MAX_NUMBERS) -> Any:
+    """Return a value that JSON can hold: numpy's numbers and arrays as Python's, tuples as lists.
+
+    Args:
+        value: What a step drew.
+        max_numbers: Longer arrays and lists become `{"shape": …, "sha256": …}`.
+    """
+    # By type first: this runs for every parameter of every step of every copy.
+    kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else str(value)
+    if kind is int or kind is str or kind is bool or value is None:
+        return value
+    if isinstance(value, np.ndarray):
+        if value.size > max_numbers:
+            return {"shape": list(value.shape), "sha256": sha256(np.ascontiguousarray(value).data).hexdigest()}
+        return plain(value.tolist(), max_numbers)
+    if isinstance(value, np.generic):
+        return plain(value.item(), max_numbers)
+    if isinstance(value, dict):
+        return {str(name): plain(item, max_numbers) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return _sequence([plain(item, max_numbers) for item in value], max_numbers)
+    return repr(value) if not isinstance(value, (float, int, str)) else value
+
+
+def _sequence(items: list[Any], max_numbers: int) -> Any:
+    if _count(items) <= max_numbers:
+        return items
+    text = json.dumps(items, separators=(",", ":"))
+    return {"shape": [len(items)], "sha256": sha256(text.encode()).hexdigest()}
+
+
+def _count(value: Any) -> int:
+    return sum(map(_count, value)) if isinstance(value, list) else 1
+
+
+def applied_json(applied: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the column `params`: JSON of at most 4096 bytes, or None where nothing was applied.
+
+    Too much to say is said shorter, step by step: long lists as shape and sha256, then only the names, then their number.
+    """
+    if not applied:
+        return None
+    for steps in (
+        lambda: list(applied),
+        lambda: [plain(dict(step), _FEW_NUMBERS) for step in applied],
+        lambda: [{"name": step["name"]} for step in applied],
+        lambda: [{"steps": len(applied), "sha256": sha256(_text(list(applied)).encode()).hexdigest()}],
+    ):
+        text = _text(steps())
+        if len(text.encode()) <= MAX_BYTES:
+            break
+    return text
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

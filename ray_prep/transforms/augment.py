@@ -1,0 +1,266 @@
+"""Albumentations' transforms as steps (the only importer of albumentations, which takes a second: import this late)."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import threading
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cv2
+import numpy as np
+
+from ray_prep.errors import LimitError, RecipeError, TransformError, did_you_mean
+from ray_prep.sample import Sample
+from ray_prep.transforms.applied import plain
+from ray_prep.transforms.effects import EFFECTS
+from ray_prep.transforms.either import either
+from ray_prep.transforms.transform import check_size
+
+# Albumentations asks its update server at import unless this is set before; a law of the design forbids the call.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import albumentations
+from albumentations.augmentations.crops.transforms import CropSizeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ray_prep.spec import Spec
+    from ray_prep.transforms.effects import Effect
+
+# What Albumentations 2.0.8 and the libraries below it raise where an image does not suit a transform.
+_FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    cv2.error,
+)
+# Not drawn, or not about the image: what the recipe says anyway, and what boxes and masks would have needed.
+_UNRECORDED = frozenset(
+    {"bbox_matrix", "fill_mask", "interpolation", "mask_drop_mask", "mask_drop_values", "mask_interpolation", "matrix_bbox", "shape"}
+)
+_CONSTANTS = ("INTER_", "BORDER_")
+
+
+class _Erasing(albumentations.Erasing):  # type: ignore[misc]  # untyped
+    """Erasing that leaves an image alone where no rectangle fits; 2.0.8 forgets the seed there and raises TypeError."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        return {"seed": 0, **super().get_params_dependent_on_data(params, data)}
+
+
+class _Draws(random.Random):
+    """A `random.Random` whose every number comes from a numpy Generator.
+
+    Albumentations wants one of each. Seeding a new Mersenne Twister for each step of each sample takes 12 µs; this takes none.
+    """
+
+    generator: np.random.Generator
+    gauss_next: float | None  # the half of a pair that `gauss` keeps
+
+    def seed(self, *_args: Any, **_options: Any) -> None:
+        """Do nothing: the state is the generator's."""
+
+    def random(self) -> float:
+        return self.generator.random()
+
+    def getrandbits(self, k: int, /) -> int:
+        return int.from_bytes(self.generator.bytes((k + 7) // 8), "little") >> (-k % 8)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One transform of Albumentations, by its name and its own parameters; how it is applied is recorded in the sample.
+
+    Shape: (H, W, C) -> by `effects`.   Dtype: by `effects`.   Range: by `effects`.   Random: yes, but for some at p = 1.   Targets: image.
+
+    Args:
+        name: Albumentations' class.
+        parameters: Its arguments, all of them, `p` included; plain data. Interpolations and borders may be written as OpenCV's
+            names, such as INTER_CUBIC and BORDER_REFLECT_101.
+    """
+
+    version: ClassVar[int] = 1
+
+    name: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def p(self) -> float:
+        """The probability that it is applied."""
+        return float(self._transform.p)
+
+    @cached_property
+    def is_random(self) -> bool:
+        """Whether anything about it is drawn."""
+        return self.p != 0 and not (self.p == 1 and self._effect.is_fixed(self._transform))
+
+    def __reduce__(self) -> tuple[type[Augmentation], tuple[str, Mapping[str, Any]]]:
+        """Pickle what it is made of; what Albumentations builds of it stays in its thread."""
+        return type(self), (self.name, self.parameters)
+
+    @cached_property
+    def _effect(self) -> Effect:
+        return EFFECTS[self.name]
+
+    @cached_property
+    def _least(self) -> tuple[int, int]:
+        return self._effect.least(self._transform)
+
+    @cached_property
+    def _thread(self) -> threading.local:
+        # A transform holds its generator and what it drew last: each thread needs its own.
+        return threading.local()
+
+    @property
+    def _transform(self) -> Any:
+        try:
+            return self._thread.transform
+        except AttributeError:
+            self._thread.transform, self._thread.draws = _build(self.name, self.parameters), _Draws()
+            return self._thread.transform
+
+    def output_spec(self, spec: Spec, /) -> Spec:
+        if self.p == 0:
+            return spec
+        applied = self.applied_spec(spec)
+        if self.p == 1:
+            return applied
+        return either((spec, applied), f"with p: {self.p:g} it is applied to some images only")
+
+    def applied_spec(self, spec: Spec) -> Spec:
+        """Return the spec of images that it is applied to.
+
+        Raises:
+            RecipeError: It cannot be applied to any.
+        """
+        return self._effect.applied(self._transform, spec)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
+        return self.apply(sample, rng, is_forced=False)
+
+    def apply(self, sample: Sample, rng: np.random.Generator, *, is_forced: bool) -> Sample:
+        """Apply it, with probability p or without asking.
+
+        Raises:
+            LimitError: `too_small`.
+            TransformError: Albumentations cannot do it to this image.
+        """
+        image = sample.image
+        transform = self._transform
+        if self.name in ("ToGray", "ToRGB") and image.shape[2] == (1 if self.name == "ToGray" else 3):
+            return sample  # Albumentations would do nothing and warn, for every image
+        draws: _Draws = self._thread.draws
+        draws.generator, draws.gauss_next = rng, None
+        transform.set_random_state(rng, draws)
+        if not transform.should_apply(force_apply=is_forced):
+            return sample
+        check_size(image, *self._least)
+        read_only = image.view()
+        read_only.flags.writeable = False
+        try:
+            result = transform(image=read_only, force_apply=True)["image"]
+        except CropSizeError as error:
+            raise LimitError("too_small", str(error)) from error
+        except _FOREIGN as error:
+            if isinstance(error, cv2.error) and error.code == cv2.Error.STS_NO_MEM:
+                raise MemoryError(str(error)) from error
+            raise TransformError("transform_failed", f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        if 0 in result.shape:
+            raise LimitError("too_small", f"nothing of {image.shape[0]}x{image.shape[1]} would be left")
+        if result.ndim != image.ndim:
+            # ToGray and ToRGB squeeze sides of one pixel away (2.0.8); neither changes a size.
+            result = result.reshape(*image.shape[:2], -1)
+        applied = (*sample.applied, self._record(transform.params)) if self.is_random else sample.applied
+        return Sample(sample.key, sample.copy, image if result is read_only else np.ascontiguousarray(result), None, applied)
+
+    def _record(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        record: dict[str, Any] = {"name": self.name}
+        for name, value in drawn.items():
+            # CropAndPad alone draws its fill.
+            if name not in _UNRECORDED and value is not None and (name != "fill" or self.name == "CropAndPad"):
+                record[name] = plain(value)
+        return record
+
+
+def augmentation(name: str, given: Mapping[str, Any], place: str, *, always: bool) -> Augmentation:
+    """Make a step of a recipe's words.
+
+    Args:
+        name: What may be a transform of Albumentations.
+        given: Its parameters.
+        place: Where it stands, its name included.
+        always: Whether p is 1 where it is not given, rather than Albumentations' default.
+
+    Raises:
+        RecipeError: An unknown parameter, or values that Albumentations refuses.
+    """
+    signature = inspect.signature(getattr(albumentations, name).__init__).parameters
+    for parameter in given:
+        if parameter not in signature or parameter == "self":
+            known = [known for known in signature if known != "self"]
+            hint = did_you_mean(str(parameter), known) or f"; known are {', '.join(known)}"
+            raise RecipeError(f"{place}.{parameter}: unknown key{hint}")
+    defaults = {
+        parameter: plain(detail.default, 1 << 20)
+        for parameter, detail in signature.items()
+        if detail.default is not inspect.Parameter.empty
+    }
+    parameters = {**defaults, **({"p": 1.0} if always else {}), **plain(dict(given), 1 << 20)}
+    step = Augmentation(name, dict(sorted(parameters.items())))
+    try:
+        _ = step.is_random  # builds it
+    except RecipeError as error:
+        raise RecipeError(f"{place}: {error}") from None
+    return step
+
+
+def _build(name: str, parameters: Mapping[str, Any]) -> Any:
+    kind = _Erasing if name == "Erasing" else getattr(albumentations, name)
+    arguments = {parameter: _constant(parameter, value) for parameter, value in parameters.items()}
+    # With `strict`, 2.0.8 raises where it would otherwise warn and go on with its defaults; classes without a schema lack it.
+    strict = {"strict": True} if hasattr(kind.__init__, "__signature__") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ShiftScaleRotate and the spectrogram transforms advise others
+        try:
+            return kind(**arguments, **strict)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(_condensed(error)) from None
+
+
+def _constant(parameter: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _constant(f"{parameter}.{name}", item) for name, item in value.items()}
+    if not (isinstance(value, str) and value.startswith(_CONSTANTS)):
+        return value
+    if not hasattr(cv2, value):
+        known = [name for name in dir(cv2) if name.startswith(_CONSTANTS)]
+        raise RecipeError(f"{parameter}: OpenCV has no {value}{did_you_mean(value, known)}")
+    return getattr(cv2, value)
+
+
+def _condensed(error: Exception) -> str:
+    """Return Albumentations' complaint in a line: pydantic's, under its ValueError, says it in five for each parameter."""
+    details = getattr(error.__cause__, "errors", None)
+    if details is None:
+        return " ".join(str(error).split())
+    lines: dict[tuple[str, str], list[str]] = {}
+    for detail in details(include_url=False):
+        parameter = next((str(part) for part in detail["loc"]), "")
+        message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        given = f", got {detail['input']!r}" if parameter and detail["type"] != "missing" else ""
+        lines.setdefault((parameter, given), []).append(message[0].lower() + message[1:])
+    return "; ".join(
+        (f"{parameter}: should be " if parameter and given else f"{parameter}: " if parameter else "") + " or ".join(messages) + given
+        for (parameter, given), messages in lines.items()
+    )

@@ -1,0 +1,66 @@
+"""The JSON Schema of steps, for editors."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any
+
+from ray_prep.validation import adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def native_schema(native: Mapping[str, type[Any]], foreign: Sequence[str]) -> dict[str, Any]:
+    """Return the schema of a list of steps.
+
+    Args:
+        native: Name to class; descriptions come from the docstrings.
+        foreign: Names of steps whose parameters are described elsewhere.
+    """
+    definitions: dict[str, Any] = {}
+    properties = {name: _parameters(kind, definitions) for name, kind in native.items()}
+    properties |= {name: {"type": ["object", "null"], "description": f"Albumentations 2.0.8: {name}"} for name in sorted(foreign)}
+    bare = [name for name, kind in native.items() if not any(_is_required(field) for field in fields(kind))]
+    step = {
+        "anyOf": [
+            {"enum": [*bare, *sorted(foreign)]},
+            {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False, "properties": properties},
+        ]
+    }
+    return {"type": ["array", "null"], "items": step, "$defs": definitions}
+
+
+def _is_required(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _parameters(kind: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = adapter(kind).json_schema()
+    definitions.update(schema.pop("$defs", {}))
+    properties = schema["properties"]
+    for field in fields(kind):
+        if not field.metadata.get("is_parameter", True):
+            properties.pop(field.name)
+    for name, description in _descriptions(kind).items():
+        properties[name]["description"] = description
+    schema["description"] = (inspect.getdoc(kind) or "").splitlines()[0]
+    others = [{"type": "null"}] if not schema.get("required") else []
+    if hasattr(kind, "shorthand"):
+        others.append({key: value for key, value in properties[kind.shorthand[0]].items() if key != "default"})
+    return {"anyOf": [schema, *others]} if others else schema
+
+
+def _descriptions(kind: type[Any]) -> dict[str, str]:
+    """Return what the docstring's Args say of each parameter."""
+    described: dict[str, str] = {}
+    name = ""
+    _, _, text = (inspect.getdoc(kind) or "").partition("\nArgs:\n")
+    for line in text.splitlines():
+        if line.startswith("    ") and not line.startswith("     "):
+            name, _, described_so_far = line.strip().partition(": ")
+            described[name] = described_so_far
+        elif line.strip() and name:
+            described[name] += " " + line.strip()
+    return described

@@ -1,0 +1,89 @@
+"""Plain data in, a validated object out, or one RecipeError that names the field (the only importer of pydantic)."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ray_prep.errors import RecipeError, did_you_mean
+
+T = TypeVar("T")
+
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return the validator of a frozen dataclass: unknown keys are refused, infinities too."""
+    if not hasattr(kind, "__pydantic_config__"):
+        kind.__pydantic_config__ = _CONFIG
+    return TypeAdapter(kind)
+
+
+def validate(kind: type[T], raw: object, place: str) -> T:
+    """Make a `kind` (a frozen dataclass whose fields are the keys of a section) from plain data.
+
+    A ValueError raised in `__post_init__` reaches the user with the same prefix.
+
+    Args:
+        kind: What to make.
+        raw: A mapping as YAML gives it; None stands for an empty one.
+        place: Where it stands in the recipe, such as `decode` or `preprocess[0].resize`.
+
+    Raises:
+        RecipeError: Every field that is wrong, a line each: its path, what was given, what would be right.
+    """
+    try:
+        made: T = adapter(kind).validate_python({} if raw is None else raw)
+    except ValidationError as error:
+        lines = [_line(kind, place, detail) for detail in error.errors(include_url=False)]
+        raise RecipeError("\n".join(dict.fromkeys(lines))) from None
+    return made
+
+
+def _line(kind: type[object], place: str, detail: Any) -> str:
+    steps = [step for step in detail["loc"] if not _is_branch(step)]
+    path = place + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    given = _short(detail.get("input"))
+    match detail["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            known = _known_keys(kind, steps[:-1])
+            hint = did_you_mean(str(steps[-1]), known) or (f"; known are {', '.join(known)}" if known else "")
+            return f"{path}: unknown key{hint}"
+        case "missing" | "missing_argument":
+            return f"{path}: is needed and was not given"
+        case "value_error" | "assertion_error":
+            return f"{path}: {detail['ctx']['error']}"
+        case "dataclass_type" | "dict_type" | "mapping_type":
+            return f"{path}: should be a mapping of keys to values, got {given}"
+        case _:
+            expected = detail["msg"].removeprefix("Input should be ")
+            expected = expected[0].lower() + expected[1:]
+            hint = ""
+            if detail["type"] == "literal_error" and isinstance(detail.get("input"), str):
+                options = [word.strip("' ") for word in detail["ctx"]["expected"].replace(" or ", ", ").split(",")]
+                hint = did_you_mean(detail["input"], options)
+            return f"{path}: should be {expected}, got {given}{hint}"
+
+
+def _is_branch(step: object) -> bool:
+    """Return whether a step of pydantic's path names a branch of a union or a class, not a key of the user's."""
+    return isinstance(step, str) and (not step or step[0].isupper() or "[" in step or step in {"int", "float", "str", "bool", "none"})
+
+
+def _known_keys(kind: type[object], steps: list[str | int]) -> list[str]:
+    for step in steps:
+        hint = get_type_hints(kind).get(str(step)) if is_dataclass(kind) else None
+        nested = [option for option in (hint, *get_args(hint)) if isinstance(option, type) and is_dataclass(option)]
+        if not nested:
+            return []
+        kind = nested[0]
+    return [field.name for field in fields(kind) if field.init and not field.name.startswith("_")] if is_dataclass(kind) else []
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

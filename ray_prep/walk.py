@@ -1,0 +1,204 @@
+"""One image's walk from bytes to stored rows: header, limits, pixels, preprocess; then finish, and for each copy augment and finish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
+
+import cv2
+import numpy as np
+
+from ray_prep.image.decode import decode
+from ray_prep.image.encode import ENCODINGS
+from ray_prep.image.header import check_limits, read_header
+from ray_prep.sample import Sample
+from ray_prep.seed import sample_rng
+from ray_prep.transforms.applied import applied_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ray_prep.image.header import Header
+    from ray_prep.recipe import Recipe
+    from ray_prep.sample import Item
+
+# What a chain without randomness is given: it never draws from it, and making a generator costs more than a flip.
+_UNUSED = np.random.Generator(np.random.PCG64(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One picture on the walk.
+
+    Args:
+        name: `decoded`, `preprocessed`, `counted` (the original's pixels before any float step), or `stored`.
+        sample: The picture there.
+    """
+
+    name: Literal["decoded", "preprocessed", "counted", "stored"]
+    sample: Sample
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The walk a recipe prescribes; the same for builds, previews and explanations.
+
+    Args:
+        recipe: With the constants of `normalize: dataset` filled in.
+        class_ids: Class name to id.
+    """
+
+    recipe: Recipe
+    class_ids: Mapping[str, int]
+
+    @cached_property
+    def _first_float(self) -> int:
+        """Place of the first float step in preprocess + finish."""
+        return (self.recipe.preprocess + self.recipe.finish).first_float(self.recipe.start)
+
+    def header(self, data: bytes) -> Header:
+        """Read and judge a picture's header; no pixel is allocated.
+
+        Raises:
+            DecodeError: The bytes are no picture.
+            LimitError: The picture is outside `decode.max_pixels` or `filter`.
+        """
+        header = read_header(data)
+        limits = self.recipe.filter
+        check_limits(header, max_pixels=self.recipe.decode.max_pixels, min_side=limits.min_side, max_aspect=limits.max_aspect)
+        return header
+
+    def decoded(self, key: str, data: bytes, header: Header) -> Sample:
+        """Return the upright picture, at a fraction of its size where the first step shrinks it anyway.
+
+        Raises:
+            DecodeError: The bytes make no whole picture.
+        """
+        first = self.recipe.preprocess.steps[:1]
+        if not first and self.recipe.copies.copies == 0:  # with copies, `augment` comes first for some
+            first = self.recipe.finish.steps[:1]
+        at_least = None
+        if self.recipe.decode.jpeg_scaling == "auto" and first and (ask := getattr(first[0].transform, "decode_at_least", None)):
+            at_least = ask(*header.oriented_size)
+        image = decode(data, header, self.recipe.decode, at_least)
+        full_size = None if image.shape[:2] == header.oriented_size else header.oriented_size
+        return Sample(key, 0, image, full_size)
+
+    def stages(self, split: str, key: str, data: bytes, header: Header) -> Iterator[Stage]:
+        """Walk one picture; each stage is yielded as it is reached.
+
+        Raises:
+            SampleError: The picture cannot go on; nothing that was yielded before may be kept.
+        """
+        recipe = self.recipe
+        sample = self.decoded(key, data, header)
+        yield Stage("decoded", sample)
+        is_random = recipe.preprocess.is_random or recipe.finish.is_random
+        rng = sample_rng(recipe.seed, key, 0) if is_random else _UNUSED
+        count = len(recipe.preprocess.steps)
+        has_original = recipe.copies.keep_original or not recipe.is_augmented(split)
+        tap = self._first_float
+        if has_original and tap < count:
+            sample = recipe.preprocess[:tap](sample, rng)
+            yield Stage("counted", sample)
+            sample = recipe.preprocess[tap:](sample, rng)
+        else:
+            sample = recipe.preprocess(sample, rng)
+        yield Stage("preprocessed", sample)
+        if has_original:
+            original = sample
+            if tap >= count:
+                original = recipe.finish[: tap - count](sample, rng)
+                yield Stage("counted", original)
+                yield Stage("stored", recipe.finish[tap - count :](original, rng))
+            else:
+                yield Stage("stored", recipe.finish(original, rng))
+        if recipe.is_augmented(split):
+            # A copy's own steps draw from its own stream, the shared preprocess keeps what it drew from the original's.
+            for copy in range(1, recipe.copies.copies + 1):
+                rng = sample_rng(recipe.seed, key, copy)
+                yield Stage("stored", recipe.finish(recipe.augment(replace(sample, copy=copy), rng), rng))
+
+    def rows(self, split: str, item: Item, data: bytes) -> list[dict[str, Any]]:
+        """Make all rows of one item: the original, then its copies.
+
+        Args:
+            split: The item's split.
+            item: What the source says of it.
+            data: Its bytes.
+
+        Returns:
+            A row a stored picture, by column name; `image` is the array, or the encoded bytes. All of them or an error:
+            copies of one item are never apart.
+
+        Raises:
+            SampleError: Why the item is rejected.
+        """
+        header = self.header(data)
+        height, width = header.height, header.width
+        shared: dict[str, Any] = {
+            "key": item.key,
+            "label": item.label,
+            "label_id": None if item.label is None else self.class_ids.get(item.label),
+            "source_uri": item.uri,
+            "source_version": item.version,
+            "source_facts": item.facts,
+            "source_sha256": sha256(data).hexdigest(),
+            "source_bytes": len(data),
+            "source_format": header.format,
+            "source_height": height,
+            "source_width": width,
+            "source_orientation": header.orientation,
+            "source_frames": header.frames,
+            "columns": item.columns,
+        }
+        encode = ENCODINGS.get(self.recipe.output.image)
+        rows: list[dict[str, Any]] = []
+        sums: list[int] | None = None
+        for stage in self.stages(split, item.key, data, header):
+            if stage.name == "counted":
+                sums = integer_sums(stage.sample.image)
+            elif stage.name == "stored":
+                image = stage.sample.image
+                rows.append(
+                    shared
+                    | {
+                        "copy": stage.sample.copy,
+                        "image": encode(image) if encode else image,
+                        "height": image.shape[0],
+                        "width": image.shape[1],
+                        "channels": image.shape[2],
+                        "sums": sums if stage.sample.copy == 0 else None,
+                        "params": applied_json(stage.sample.applied),
+                    }
+                )
+        return rows
+
+    def measured(self, split: str, item: Item, data: bytes) -> list[int]:
+        """Return the sums of one original's pixels, as they reach the first float step.
+
+        Raises:
+            SampleError: Why the item is rejected.
+        """
+        header = self.header(data)
+        counted = next(stage for stage in self.stages(split, item.key, data, header) if stage.name == "counted")
+        return integer_sums(counted.sample.image)
+
+
+def integer_sums(image: np.ndarray[Any, np.dtype[Any]]) -> list[int]:
+    """Return n, then Σ of each channel, then Σ² of each channel.
+
+    Exact: OpenCV adds 8-bit values as integers and hands them out as doubles, which hold whole numbers up to 2^53 (a channel of
+    138 gigapixels); measured 21 µs for 224x224x3, against 240 µs for numpy's sums.
+
+    Shape: (H, W, C) -> 1 + 2C numbers.   Dtype: uint8 only.   Random: no.
+    """
+    channels = cv2.split(image)
+    totals = cv2.sumElems(image)
+    return [
+        image.shape[0] * image.shape[1],
+        *(int(totals[place]) for place in range(len(channels))),
+        *(int(cv2.norm(channel, cv2.NORM_L2SQR)) for channel in channels),
+    ]
