@@ -18,14 +18,14 @@ from ray_prep.dataset.schema import delta_schema, table_schema
 from ray_prep.dataset.sums import add_sums, pooled
 from ray_prep.dataset.table import commit
 from ray_prep.engines import open_engine
-from ray_prep.engines.child import Failure
-from ray_prep.errors import Interrupted, RecipeError, UnitsFailed
+from ray_prep.errors import Interrupted, RecipeError, StorageError, UnitsFailed
+from ray_prep.messages import Failure, Tick, UnitRef
 from ray_prep.plan import PlanFiles, Receipts, attempts_to_add, carried_columns, check_image, freeze, units
 from ray_prep.platform import library_versions, made_with
 from ray_prep.storage import open_store
 from ray_prep.survey import Survey, survey
 from ray_prep.tally import Tally
-from ray_prep.work import Frozen, UnitRef, Work
+from ray_prep.work import Frozen, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ray_prep.receipt import Receipt
     from ray_prep.recipe import Recipe
     from ray_prep.storage import Store
-    from ray_prep.unit import Tick
 
 _FAILURES_SHOWN = 3
 
@@ -76,7 +75,8 @@ class BuildReport:
     """What a build did: the keys of `--json`, counts in images, rows, files, bytes and seconds.
 
     `listed = unchanged + added + changed = accepted + rejected`. `version` is that of the dataset now, whether this build made it or
-    found nothing to do; `is_published` tells which.
+    found nothing to do; `is_published` tells which. `run_seconds` go from the first unit begun to the last one finished, without what it
+    takes to start an engine; `images_per_second` is meant of these.
     """
 
     build_id: str
@@ -191,6 +191,8 @@ def _build(run: _Run) -> BuildReport:
     store = open_store(recipe.output.uri, recipe.source.storage_options)
     store.check(writing=True)
     base = read_base(recipe.output.uri, recipe.source.storage_options, store)
+    if base is None:
+        _open_engine(run)  # there will be work: a local Ray comes up while the source is listed
     if base and run.limit is not None and base.record.limit is None:
         raise RecipeError(
             f"--limit {run.limit}: {recipe.output.uri} was built without a limit; write to another place with --set output.uri=…"
@@ -214,11 +216,15 @@ def _build(run: _Run) -> BuildReport:
     if recipe.needs_constants and not frozen.mean:
         frozen = _measure(run, work, found, store, folder)
         work = replace(work, frozen=frozen)
-    tally = Tally(folder)
+    tally = run.stack.enter_context(Tally(folder))
     plan = _make(run, work, found, store, base, tally)
     if tally.rejected + tally.accepted + len(found.duplicates) != found.listed:  # a bug of ours, never published
         raise UnitsFailed(f"{found.listed} items are listed, and {tally.accepted} accepted + {tally.rejected} rejected come to less")
+    if not tally.accepted and tally.rejected_by_reason.keys() == {"missing"}:
+        msg = f"{recipe.source.uri}: none of the pictures that it lists is there, such as {tally.examples['missing']}"
+        raise StorageError(f"{msg}; is the path right, and is the storage mounted?")
     tally.reject(found.duplicates)
+    tally.rejected_new += found.new_duplicates
     check(
         recipe.checks,
         Outcome(
@@ -255,7 +261,7 @@ def _measure(run: _Run, work: Work, found: Survey, store: Store, folder: Path) -
         raise RecipeError("normalize: dataset takes its constants from the split `train`, and no image is in it")
     run.progress.stage("measuring")
     (folder / "measure").mkdir()
-    tally = Tally(folder / "measure")
+    tally = run.stack.enter_context(Tally(folder / "measure"))
     total: tuple[int, ...] = ()
     plan = PlanFiles(store, f"{run.build_id}-measure", work.carried_schema)
     receipts = Receipts(store, set(), work.conditions)
@@ -309,18 +315,24 @@ def _find(
     return done, refs
 
 
+def _open_engine(run: _Run) -> Engine:
+    if run.engine is None:
+        run.engine = open_engine(run.engine_name, run.address, run.workers)
+        run.stack.callback(run.engine.close)
+    return run.engine
+
+
 def _run_units(run: _Run, work: Work, refs: list[UnitRef]) -> Iterable[Receipt]:
     """Run units and yield their receipts; all of them, or an error after the last."""
     if not refs:
         return
-    if run.engine is None:
-        run.engine = open_engine(run.engine_name, run.address, run.workers)
-        run.stack.callback(run.engine.close)
+    engine = _open_engine(run)
     run.progress.expect(sum(ref.rows for ref in refs), len(refs))
-    started = time.monotonic()
+    first_s = last_s = time.monotonic()
+    is_running = False
     missing = {ref.unit_id for ref in refs}
     failures: list[Failure] = []
-    for outcome in run.engine.run(work, refs, run.progress.tick):
+    for outcome in engine.run(work, refs, run.progress.tick):
         if isinstance(outcome, Failure):
             if outcome.error.exit_code != UnitsFailed.exit_code:
                 raise outcome.error  # storage or recipe: the other units would meet the same
@@ -330,8 +342,11 @@ def _run_units(run: _Run, work: Work, refs: list[UnitRef]) -> Iterable[Receipt]:
         elif outcome.unit_id in missing:
             missing.discard(outcome.unit_id)
             run.units_done += 1
+            last_s = time.monotonic()
+            first_s = min(first_s, last_s - outcome.seconds) if is_running else last_s - outcome.seconds
+            is_running = True
             yield outcome
-    run.run_seconds += time.monotonic() - started
+    run.run_seconds += last_s - first_s
     if failures:
         traces = "\n".join(failure.trace for failure in failures if failure.trace)
         raise UnitsFailed("\n".join(str(failure.error) for failure in failures)) from (RuntimeError(traces) if traces else None)

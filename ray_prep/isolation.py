@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 from ray_prep.errors import ProcessDied, SampleError
-from ray_prep.pipe import Receiver, send
-from ray_prep.platform import worker_environment
-from ray_prep.process import die_with_parent, python_command, settle_process
+from ray_prep.pipe import Receiver, reserve_pipes, send
+from ray_prep.process import settle_process
+from ray_prep.spawn import go_with_parent, spawn
 from ray_prep.walk import Walk
 
 if TYPE_CHECKING:
@@ -38,12 +37,7 @@ class Isolation:
 
     def __init__(self, work: Work) -> None:
         self._deadline_s = work.item_deadline_s
-        self._process = subprocess.Popen(
-            python_command("ray_prep.isolation"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | worker_environment(),
-        )
+        self._process = spawn("ray_prep.isolation")
         assert self._process.stdout is not None
         self._replies = Receiver(self._process.stdout.fileno())
         send(self._stdin, work)
@@ -78,12 +72,8 @@ class Isolation:
 
 def main() -> None:
     """Serve one worker until it closes the pipe."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What a library prints must not stand among the messages.
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    requests = Receiver(0)
+    go_with_parent()
+    requests, replies = reserve_pipes()
     work: Work = requests.receive()
     settle_process()
     walk = Walk(work.recipe, work.class_ids)

@@ -6,6 +6,7 @@ import os
 import pickle
 import select
 import struct
+import sys
 import time
 from typing import IO, Any
 
@@ -23,6 +24,20 @@ def send(file: IO[bytes], message: object) -> None:
     file.write(_LENGTH.pack(len(data)))
     file.write(data)
     file.flush()
+
+
+def reserve_pipes() -> tuple[Receiver, IO[bytes]]:
+    """Keep a child's standard input and output for messages alone; return their ends.
+
+    What Python code prints goes to standard error. What C libraries write there goes nowhere: libjpeg has a line for each damaged
+    picture (OpenCV 5.0), and what matters of that comes back as a rejection.
+    """
+    requests, replies = Receiver(os.dup(0)), os.fdopen(os.dup(1), "wb")
+    sys.stderr = sys.stdout = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    return requests, replies
 
 
 class Receiver:

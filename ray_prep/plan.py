@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from ray_prep.cut import cut, item_bytes, typical_items, unit_id
 from ray_prep.dataset.schema import carried_names, carried_type
 from ray_prep.errors import RecipeError
+from ray_prep.messages import UnitRef
 from ray_prep.receipt import WORK_FOLDER, Receipt, receipt_path
 from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS
-from ray_prep.work import Frozen, UnitRef, items_to_batch, plan_schema
+from ray_prep.work import Frozen, items_to_batch, plan_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
@@ -167,7 +168,7 @@ class PlanFiles:
 
     def __init__(self, store: Store, build_id: str, carried: pa.Schema) -> None:
         self._store = store
-        self._folder = f"{WORK_FOLDER}/plans/{build_id}"
+        self._prefix = f"{WORK_FOLDER}/plan-{build_id}"
         self._carried = carried
         self._pending: list[tuple[Literal["make", "measure"], Unit, int]] = []
         self._files: list[str] = []
@@ -182,7 +183,7 @@ class PlanFiles:
         pending, self._pending = self._pending, []
         if not pending:
             return []
-        path = f"{self._folder}/{len(self._files):06}.parquet"
+        path = f"{self._prefix}-{len(self._files):06}.parquet"
         with tempfile.TemporaryDirectory(prefix="ray_prep-") as folder:
             local = Path(folder) / "plan.parquet"
             with pq.ParquetWriter(local, plan_schema(self._carried), compression="zstd") as writer:

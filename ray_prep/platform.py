@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform as host
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+@cache
 def made_with() -> dict[str, str]:
-    """Return all that pixels and files come from beside recipe and images: library versions and the CPU's level."""
+    """Return all that pixels and files come from beside recipe and images: library versions and the CPU's level; looked up once."""
     return {"cpu_level": cpu_level(), **library_versions()}
 
 

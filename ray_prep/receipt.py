@@ -64,8 +64,11 @@ class Receipt:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self | None:
-        """Read a receipt; None where another format wrote it, so that its unit is made again."""
-        known: dict[str, Any] = json.loads(data)
+        """Read a receipt; None where it is of another format or was cut, so that its unit is made again."""
+        try:
+            known: dict[str, Any] = json.loads(data)
+        except ValueError:
+            return None
         if known.pop("format", None) != FORMAT:
             return None
         known["shards"] = tuple(

@@ -27,7 +27,7 @@ def bucket_of(key: str) -> int:
 
 
 class Spool:
-    """Items in buckets on disk.
+    """Items in buckets: on disk but for the last few of each, which need no file.
 
     Args:
         folder: Where the files go; it must exist and is the caller's to remove.
@@ -40,6 +40,8 @@ class Spool:
         self._schema = plan_schema(carried)
         self._buffers: list[list[Item]] = [[] for _ in range(BUCKETS)]
         self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
+        self._on_disk: set[int] = set()
+        self._last: dict[int, pa.RecordBatch] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -60,37 +62,43 @@ class Spool:
             self._flush(bucket)
 
     def finish(self) -> None:
-        """Write out what is buffered; after it the buckets may be read."""
+        """Close the files; after it the buckets may be read."""
         for bucket in range(BUCKETS):
             if self._buffers[bucket]:
-                self._flush(bucket)
+                self._last[bucket] = self._taken(bucket)
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
 
     def bucket(self, bucket: int) -> list[Item]:
         """Return the items of one bucket as they came."""
-        path = self._path(bucket)
-        if not path.exists():
-            return []
-        with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as reader:
-            return [item for batch in reader for item in batch_to_items(batch, self._carried)]
+        items: list[Item] = []
+        if bucket in self._on_disk:
+            with pa.OSFile(self._path(bucket), "rb") as file, pa.ipc.open_stream(file) as reader:
+                items = [item for batch in reader for item in batch_to_items(batch, self._carried)]
+        if bucket in self._last:
+            items += batch_to_items(self._last[bucket], self._carried)
+        return items
 
     def items(self) -> Iterator[Item]:
         """Yield all items, bucket by bucket, as they came."""
         for bucket in range(BUCKETS):
             yield from self.bucket(bucket)
 
-    def _path(self, bucket: int) -> Path:
-        return self._folder / f"{bucket:02x}.arrow"
+    def _path(self, bucket: int) -> str:
+        return str(self._folder / f"{bucket:02x}.arrow")
 
-    def _flush(self, bucket: int) -> None:
+    def _taken(self, bucket: int) -> pa.RecordBatch:
         items, self._buffers[bucket] = self._buffers[bucket], []
         try:
-            batch = items_to_batch(items, self._carried)
+            return items_to_batch(items, self._carried)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise RecipeError(f"source: a carried column holds a value that does not fit its type: {error}") from None
+
+    def _flush(self, bucket: int) -> None:
+        batch = self._taken(bucket)
         writer = self._writers.get(bucket)
         if writer is None:
-            writer = self._writers[bucket] = pa.ipc.new_stream(str(self._path(bucket)), self._schema)
+            writer = self._writers[bucket] = pa.ipc.new_stream(self._path(bucket), self._schema)
+            self._on_disk.add(bucket)
         writer.write_batch(batch)

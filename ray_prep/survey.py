@@ -56,6 +56,7 @@ class Survey:
     Args:
         items: The items to have in the dataset, in order, `split` being the one they are assigned to.
         duplicates: Items whose key another holds.
+        new_duplicates: How many of them the published version does not know.
         counts: Items by split.
         labels: Every label that occurs.
         unchanged: Items the published version knows as they are.
@@ -69,6 +70,7 @@ class Survey:
 
     items: Spool
     duplicates: list[Rejection] = field(default_factory=list)
+    new_duplicates: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     labels: set[str] = field(default_factory=set)
     unchanged: int = 0
@@ -167,6 +169,7 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
                 Rejection(other.key, other.uri, other.version, "plan", "duplicate_key", f"{item.uri} has the same key and stays")
             )
             version = duplicates.pop((other.key, other.uri), None)
+            found.new_duplicates += version is None
             _count(found, is_known=version is not None, is_same=version == other.version)
     found.removed += len(live)
     found.forgotten += len(rejected) + len(duplicates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ray_prep.dataset.record import ShardFacts
 from ray_prep.dataset.sums import add_sums
@@ -36,6 +36,12 @@ class Tally:
         self.decoded = 0
         self.rejected_new = 0
         self.source_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._spool.close()
 
     def add(self, receipt: Receipt, *, is_new: bool) -> None:
         """Add one unit.

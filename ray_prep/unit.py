@@ -17,6 +17,7 @@ from ray_prep.dataset.sums import add_sums
 from ray_prep.errors import FetchError, SampleError, StorageError
 from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
+from ray_prep.messages import Tick
 from ray_prep.receipt import Receipt, receipt_path
 from ray_prep.sample import Item, Rejection
 from ray_prep.walk import Walk
@@ -25,7 +26,8 @@ from ray_prep.work import read_items
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ray_prep.work import UnitRef, Work
+    from ray_prep.messages import UnitRef
+    from ray_prep.work import Work
 
 TICK_S = 0.25
 # So many pictures that are not there, and none that is: that is no fault of theirs, the source's place is wrong or was emptied.
@@ -34,23 +36,6 @@ _ALL_MISSING = 20
 _SHARD_OVERRUN = 1.5
 # With every item in a process of its own the bytes fetched ahead are few: a unit that died once may have died of memory.
 _ISOLATED_WINDOW = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A sign of life of a running unit.
-
-    Args:
-        items: Items finished since the last tick.
-        rejected: How many of them were rejected.
-        source_bytes: Bytes they had.
-        is_waiting: Whether the unit waits for storage, which is no fault of any picture.
-    """
-
-    items: int = 0
-    rejected: int = 0
-    source_bytes: int = 0
-    is_waiting: bool = False
 
 
 @dataclass
@@ -120,7 +105,7 @@ def run_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_iso
                 outcome = isolation.run(method, ref.split, item, data) if isolation else getattr(walk, method)(ref.split, item, data)
             except SampleError as error:
                 rejections.append(_rejection(item, error, ref.attempts))
-                _refuse_an_empty_source(rejections, shelf.images, work)
+                _refuse_an_empty_source(rejections, work, has_any=bool(shelf.images or sums))
             else:
                 if ref.kind == "make":
                     made.extend(shelf.put(item, outcome))
@@ -148,8 +133,8 @@ def _rejection(item: Item, error: SampleError, attempts: int) -> Rejection:
     return Rejection(item.key, item.uri, item.version, error.stage, error.reason, error.message, attempts + 1)
 
 
-def _refuse_an_empty_source(rejections: list[Rejection], accepted: int, work: Work) -> None:
-    if accepted == 0 and len(rejections) == _ALL_MISSING and all(rejection.reason == "missing" for rejection in rejections):
+def _refuse_an_empty_source(rejections: list[Rejection], work: Work, *, has_any: bool) -> None:
+    if not has_any and len(rejections) == _ALL_MISSING and all(rejection.reason == "missing" for rejection in rejections):
         msg = (
             f"{work.recipe.source.uri}: the first {_ALL_MISSING} pictures that it lists are not there (such as {rejections[0].uri}); "
             "is the path right, and is the storage mounted?"

@@ -1,18 +1,20 @@
-"""What an engine hands to a worker: the work all units of a build share, and a reference to one unit's items."""
+"""What a worker works from: the work that all units of a build share, and the items of one unit."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import pickle
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_prep.dataset.schema import table_schema
 from ray_prep.errors import StorageError
+from ray_prep.messages import Order
 from ray_prep.recipe import Recipe
 from ray_prep.sample import Item
 from ray_prep.storage import open_store
@@ -20,6 +22,7 @@ from ray_prep.storage import open_store
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ray_prep.messages import UnitRef
     from ray_prep.storage import Store
 
 # A decoder at work on one picture for longer than this has met a picture made to keep it busy; the slowest of the real ones took 2 s.
@@ -65,29 +68,6 @@ class Frozen:
         return sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:20]
 
 
-@dataclass(frozen=True, slots=True)
-class UnitRef:
-    """One unit, as an engine passes it on: where its items stand in the plan.
-
-    Args:
-        unit_id: The hash of everything its bytes follow from.
-        kind: `make` shards of its items, or `measure` their pixels for `normalize: dataset`.
-        split: The one split all its items are in.
-        plan_file: Path of the plan below the table's root.
-        row_group: The row group of the plan that holds its items.
-        rows: How many items.
-        attempts: How often its crashed or timed-out items were tried in earlier builds.
-    """
-
-    unit_id: str
-    kind: Literal["make", "measure"]
-    split: str
-    plan_file: str
-    row_group: int
-    rows: int
-    attempts: int = 0
-
-
 @dataclass(frozen=True)
 class Work:
     """What all units of a build share; small, plain, and sent to every worker.
@@ -115,6 +95,12 @@ class Work:
         """All that a unit's bytes depend on and its id does not tell; a receipt made under others is no receipt."""
         output = self.recipe.output
         return {**self.made_with, "compression": output.compression, "shard_mb": f"{output.shard_mb:g}", "shape": output.shape}
+
+    def order(self) -> Order:
+        """Return the work as an engine passes it on."""
+        output, source = self.recipe.output, self.recipe.source
+        plain = replace(self)  # without what was computed from it
+        return Order(self.build_id, output.uri, source.storage_options, self.made_with, self.item_deadline_s, pickle.dumps(plain))
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -16,6 +16,9 @@ PLAIN = 0
 _HEADER_TYPE, _HEADER_STORED_BYTES, _HEADER_DATA_PAGE = 1, 3, 5
 _PAGE_VALUES, _PAGE_ENCODING = 1, 2
 _LEVELS_LENGTH_BYTES = 4
+# PageHeader, DataPageHeader, Statistics; and 64 bits in groups of seven. White pixels taken for a header must not be read to their end.
+_DEEPEST = 2
+_WIDEST_BITS = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,10 @@ def pixels_start(data: memoryview, chunk: pq.ColumnChunkMetaData, rows: int, row
     return start if start == page.start + _LEVELS_LENGTH_BYTES + levels_bytes else None
 
 
-def _struct(data: memoryview, at: int) -> tuple[dict[int, Any], int]:
+def _struct(data: memoryview, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    if depth > _DEEPEST:
+        msg = "no page header is nested that deep"
+        raise ValueError(msg)
     fields: dict[int, Any] = {}
     name = 0
     while data[at] != _STOP:
@@ -100,17 +106,17 @@ def _struct(data: memoryview, at: int) -> tuple[dict[int, Any], int]:
             name += delta
         else:
             name, at = _zigzag(data, at)
-        fields[name], at = _value(data, at, kind)
+        fields[name], at = _value(data, at, kind, depth)
     return fields, at + 1
 
 
-def _value(data: memoryview, at: int, kind: int) -> tuple[Any, int]:
+def _value(data: memoryview, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in {_I16, _I32, _I64}:
         return _zigzag(data, at)
     if kind in {_TRUE, _FALSE}:
         return kind == _TRUE, at
     if kind == _STRUCT:
-        return _struct(data, at)
+        return _struct(data, at, depth + 1)
     if kind == _BINARY:  # smallest and largest value, in the statistics some writers put here
         size, at = _varint(data, at)
         return None, at + size
@@ -124,6 +130,9 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         value |= (data[at] & 127) << shift
         shift += 7
         at += 1
+        if shift > _WIDEST_BITS:
+            msg = "no page header has a number that wide"
+            raise ValueError(msg)
     return value | data[at] << shift, at + 1
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from ray_prep.dataset.dataset import Dataset
 from ray_prep.dataset.schema import image_column
 from ray_prep.dataset.sums import Stats
+from ray_prep.dataset.table import open_table
 from ray_prep.errors import RecipeError, StorageError
 from ray_prep.storage import StorageOptions, absolute_uri
 
@@ -34,8 +35,6 @@ def open(
         RecipeError: There is no such version or split, or an option is unknown.
         StorageError: There is no dataset there, or storage is unreachable.
     """
-    from ray_prep.dataset.table import open_table  # noqa: PLC0415  deltalake takes 0.1 s, `import ray_prep` need not
-
     options = _options(storage_options)
     uri = absolute_uri(uri)
     snapshot = open_table(uri, options, version)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MESSAGE_CHARS = 400
 _TOKEN = "ray_prep.commit"
+_UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f\ud800-\udfff]")
 _APPLICATION = "ray_prep"
 # The log is kept for good: with Delta's 30 days older versions become unreadable at the next checkpoint.
 CONFIGURATION = {
@@ -291,5 +292,13 @@ def _fault(uri: str, error: DeltaError | OSError) -> StorageError:
 
 
 def _location(uri: str) -> str:
-    """Return the table's place as delta-rs wants it."""
-    return local_path(uri) if is_local(uri) else clean_uri(uri).rstrip("/")
+    """Return the table's place as delta-rs wants it.
+
+    Raises:
+        RecipeError: delta-rs 1.6 would write there and not find it again: it decodes %XX and turns backslashes when it reads.
+    """
+    place = local_path(uri) if is_local(uri) else clean_uri(uri).rstrip("/")
+    if _UNFIT.search(place):
+        msg = f"{clean_uri(uri)!a}: a table cannot lie below a name with %XX, a backslash or a control character; choose another folder"
+        raise RecipeError(msg)
+    return place

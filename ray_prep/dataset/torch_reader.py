@@ -236,8 +236,8 @@ class Rows(MapDataset):  # type: ignore[misc]  # torch is not followed
             self._kept.move_to_end((place, group))
             return self._kept[place, group]
         pixels = reader.pixels(group)
-        if pixels.is_view:
-            return self._mapped.setdefault((place, group), pixels.stacked)
+        if pixels.is_view and (stacked := pixels.stacked) is not None:
+            return self._mapped.setdefault((place, group), stacked)
         self._kept[place, group] = pixels
         if len(self._kept) > _GROUPS_KEPT:
             self._kept.popitem(last=False)

@@ -10,10 +10,9 @@ from ray_prep.errors import RecipeError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ray_prep.engines.child import Failure
+    from ray_prep.messages import Failure, Tick, UnitRef
     from ray_prep.receipt import Receipt
-    from ray_prep.unit import Tick
-    from ray_prep.work import UnitRef, Work
+    from ray_prep.work import Work
 
 
 class Engine(Protocol):

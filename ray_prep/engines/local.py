@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
-from ray_prep.engines.child import Child, Failure
+from ray_prep.engines.child import Child
 from ray_prep.errors import UnitsFailed
+from ray_prep.messages import Failure, Fault, Tick, UnitRef
 from ray_prep.process import settle_process
 from ray_prep.receipt import Receipt
-from ray_prep.unit import Tick
-from ray_prep.work import UnitRef
-from ray_prep.worker import Fault, answer
+from ray_prep.worker import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,11 +65,12 @@ def run_in_children(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick]
     for ref in refs:
         waiting.put(ref)
     outcomes = SimpleQueue[Receipt | Failure | Tick | None]()
-    children = [Child(work) for _ in range(workers)]
+    order = work.order()
+    children = [Child() for _ in range(workers)]
 
     def serve(child: Child) -> None:
         while (ref := waiting.get()) is not None:
-            outcomes.put(child.run(ref, outcomes.put))
+            outcomes.put(child.run(order, ref, outcomes.put))
         child.kill()
         outcomes.put(None)
 

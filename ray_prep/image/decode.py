@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # libjpeg's own fuzzers stop at 500; encoders write about ten. Each scan walks over the whole picture.
 _MOST_SCANS = 256
+_PADDING = 64
 _PROGRESSIVE = frozenset({jpeg.PROGRESSIVE, jpeg.PROGRESSIVE_ARITHMETIC})
 
 # IMREAD_REDUCED_COLOR_n | IMREAD_COLOR_RGB raises in OpenCV 5.0 (it holds the BGR bit); the grey flags hold only the reduction.
@@ -103,10 +104,15 @@ def _decode_jpeg(data: bytes | memoryview, header: Header, denominator: int, *, 
     Left to Pillow are CMYK (OpenCV rounds downwards) and what has no end: OpenCV before 5 filled a cut JPEG with grey and said
     nothing. Where OpenCV finds no picture, Pillow's word on it becomes the message, or its pixels are taken: it reads lossless
     JPEGs. On everything else the two agree bit for bit.
+
+    Raises:
+        DecodeError: `truncated`: the file was reserved but not written to its end.
     """
-    if header.components == 4:
-        return None
     if data[-2:] != jpeg.END_OF_IMAGE and not jpeg.has_end(bytes(data), header.body):
+        if bytes(data[-_PADDING:]) == bytes(_PADDING):  # zeros are valid codes: decoders would see grey or stripes in them
+            raise DecodeError("truncated", "the JPEG has no end, and its last bytes are zeros: a file that was never filled")
+        return None
+    if header.components == 4:
         return None
     flags = (0 if gray else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED.get(denominator, 0)
     try:

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import ImageFile
 
 from ray_prep.errors import DecodeError
-from ray_prep.image.pillow import PLUGINS, open_image, pillow_errors
-from ray_prep.image.policy import as_channels, bands, cmyk_to_rgb, composed, fitted, keyed, scaled
+from ray_prep.image.pillow import CONVERSION, PLUGINS, open_image, pillow_errors
+from ray_prep.image.policy import as_channels, bands, cmyk_to_rgb, composed, fitted, keyed, lab_to_rgb, scaled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ray_prep.image.policy import Pixels
 
 _PLANAR, _BITS, _SAMPLE_FORMAT, _PHOTOMETRIC, _EXTRA_SAMPLES = 284, 258, 339, 262, 338  # TIFF 6.0 §8
-_UNSIGNED, _SEPARATE, _WHITE_IS_ZERO, _PREMULTIPLIED = 1, 2, 0, 1
+_UNSIGNED, _TOGETHER, _SEPARATE, _WHITE_IS_ZERO, _PREMULTIPLIED = 1, 1, 2, 0, 1
 _NATIVE_IS_LITTLE = sys.byteorder == "little"
 
 
@@ -29,8 +29,9 @@ class _Depth(NamedTuple):
 
     Args:
         full_scale: Largest value of a sample in the file.
-        low: Raw mode that reads the low byte of each 16-bit sample where Pillow's own reads the high one; None where one
-            reading gives all there is.
+        low: Last letter of the raw modes by which Pillow reads the low byte of each 16-bit sample (a byte order that is the
+            file's turned round); None where one reading gives all there is. Separate planes that are compressed give their
+            high bytes only.
         is_grey_alpha: 16-bit grey with alpha, read as four bytes.
         is_premultiplied: Colours are already multiplied by alpha.
         is_inverted: Zero is white, and Pillow has not turned it.
@@ -72,7 +73,8 @@ def read_pixels(
     with pillow_errors(image_format, data):
         depth = _depth(image_format, data, image)
         image.load()
-        low = _load_low_bytes(image_format, data, depth) if depth.low else None
+        low = _load_low_bytes(image_format, data, depth.low) if depth.low else None
+    with pillow_errors(image_format, data, CONVERSION):
         pixels = _convert(image, low, depth, background, image_format, gray=gray)
     return pixels, image_format == "tiff"
 
@@ -86,22 +88,35 @@ def _depth(image_format: str, data: bytes, image: ImageFile.ImageFile) -> _Depth
         if kind == 4:
             _read_as(image, "RGBA")  # four bytes: grey high and low, alpha high and low
             return _Depth(65535, is_grey_alpha=True)
-        return _Depth(65535, low={2: "RGB;16L", 6: "RGBA;16L"}.get(kind))
+        return _Depth(65535, low="L" if kind in (2, 6) else None)
     if image_format == "tiff":
         return _tiff_depth(image)
     return _Depth(65535 if image.mode.startswith("I") else 255)
 
 
 def _tiff_depth(image: Any) -> _Depth:
-    """Look at the tags of a TIFF. Pillow 13 misreads separate planes of 16 bits, and big-endian floats that are compressed."""
+    """Look at the tags of a TIFF, and have Pillow read its samples as they are.
+
+    Left alone, Pillow 13 misreads separate planes of 16 bits, a lone plane whose zero is white, grey with alpha in planes, and
+    big-endian floats that are compressed.
+    """
     tags = image.tag_v2
+    if tags.get(_PLANAR) == _SEPARATE:
+        if image.mode in ("LA", "La", "PA"):
+            raise DecodeError("unsupported", "a TIFF of grey or palette and alpha in separate planes, which is not decoded")
+        if image.mode not in ("RGB", "RGBA", "CMYK", "YCbCr", "LAB"):  # one plane is no plane
+            tags[_PLANAR] = _TOGETHER
+            image._setup()
     bits = max(tags.get(_BITS, (1,)))
     rawmode: str = image.tile[0].args[0]
     is_premultiplied = image.mode == "RGBA" and _PREMULTIPLIED in tags.get(_EXTRA_SAMPLES, ())
     is_unsigned = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
+    is_planar = tags.get(_PLANAR) == _SEPARATE
+    if is_planar and image.use_load_libtiff:
+        is_premultiplied = False  # Pillow divides by alpha once it has put such planes together
     if bits <= 8:
-        if is_premultiplied and "a" in rawmode:
-            _read_as(image, rawmode.replace("a", "A"))  # Pillow would divide by alpha, and round
+        if is_premultiplied:  # Pillow would divide by alpha, and round
+            image.tile = [tile._replace(args=(tile.args[0].replace("a", "A"), *tile.args[1:])) for tile in image.tile]
         return _Depth(is_premultiplied=is_premultiplied)
     is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     if bits == 12:
@@ -113,20 +128,25 @@ def _tiff_depth(image: Any) -> _Depth:
         "F": "F;32NF",
         "I": "I;16NS" if bits == 16 else "I;32N" if is_unsigned else "I;32NS",
     }.get(image.mode, "I;16N")
-    if tags.get(_PLANAR) == _SEPARATE and not image.use_load_libtiff:
+    if image.use_load_libtiff:
+        _read_as(image, native)  # libtiff hands out samples in the machine's own order
+    elif is_planar and image.mode in ("RGB", "RGBA"):
+        order = "L" if tags.prefix == b"II" else "B"
+        # One letter a plane; planes beyond the colours have none.
+        planes = [(tile, tile.args[0].upper()) for tile in image.tile if tile.args[0].isalpha()]
+        image.tile = [tile._replace(args=(f"{letter};16{order}", *tile.args[1:])) for tile, letter in planes]
+    elif is_planar:
         height, width = image._tile_size[::-1]
         image.use_load_libtiff = True
         image.tile = [ImageFile._Tile("libtiff", (0, 0, width, height), 0, (native, False, tags.offset))]
-    elif image.use_load_libtiff:
-        _read_as(image, native)  # libtiff hands out samples in the machine's own order
     elif is_premultiplied:
         _read_as(image, rawmode.replace("a", "A"))
-    rawmode = image.tile[0].args[0]
     low = None
-    if image.mode in ("RGB", "RGBA", "CMYK"):
+    if image.mode in ("RGB", "RGBA", "CMYK") and not (is_planar and image.use_load_libtiff):
+        rawmode = image.tile[0].args[0]
         is_little = rawmode.endswith("L") or (rawmode.endswith("N") and _NATIVE_IS_LITTLE)
-        low = rawmode[:-1] + ("B" if is_little else "L")
-    return _Depth(65535, low=low, is_premultiplied=is_premultiplied, is_inverted=is_inverted, is_unsigned=is_unsigned and bits == 32)
+        low = "B" if is_little else "L"
+    return _Depth(65535, low, is_premultiplied=is_premultiplied, is_inverted=is_inverted, is_unsigned=is_unsigned and bits == 32)
 
 
 def _read_as(image: Any, rawmode: str) -> None:
@@ -134,14 +154,19 @@ def _read_as(image: Any, rawmode: str) -> None:
     image.tile = [tile._replace(args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode) for tile in image.tile]
 
 
-def _load_low_bytes(image_format: str, data: bytes, depth: _Depth) -> Image:
+def _load_low_bytes(image_format: str, data: bytes, byte_order: str) -> Image:
     """Decode a second time for the low bytes. Pillow 13 has no mode for 16-bit colours, but unpackers for either byte."""
-    image = PLUGINS[image_format](BytesIO(data))
+    image: Any = PLUGINS[image_format](BytesIO(data))
     if image_format == "tiff":
         _tiff_depth(image)
-    _read_as(image, depth.low or "")
+    image.tile = [
+        tile._replace(
+            args=(tile.args[0][:-1] + byte_order, *tile.args[1:]) if isinstance(tile.args, tuple) else tile.args[:-1] + byte_order
+        )
+        for tile in image.tile
+    ]
     image.load()
-    return image
+    return image  # type: ignore[no-any-return]
 
 
 def _convert(image: Image, low: Image | None, depth: _Depth, background: tuple[int, int, int], image_format: str, *, gray: bool) -> Pixels:
@@ -178,11 +203,15 @@ def _band(image: Image, depth: _Depth, background: tuple[int, int, int], key: An
         values = tuple(int(value) * step for value in (key if isinstance(key, tuple) else (key,)))
         return keyed(colour if colour.ndim == 3 else colour[..., None], values, background, 255)
     if image.has_transparency_data:
-        samples = np.asarray(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"))
+        if image.mode not in ("LA", "RGBA"):
+            image = image.convert("LA" if image.mode == "La" else "RGBA")
+        samples = np.asarray(image)
         colour, alpha = samples[..., :-1], samples[..., -1]
         if alpha.min() == 255:
             return colour
         return composed(colour, alpha, background, is_premultiplied=depth.is_premultiplied)
+    if image.mode == "LAB":
+        return lab_to_rgb(np.asarray(image))
     return np.asarray(image.convert("RGB"))
 
 
@@ -191,13 +220,12 @@ def _deep_band(image: Image, low: Image | None, depth: _Depth, background: tuple
     if depth.is_grey_alpha:
         four = np.asarray(image).astype(np.uint16)
         return composed(four[..., :1] << 8 | four[..., 1:2], four[..., 2] << 8 | four[..., 3], background)
-    if low is None:
-        samples: NDArray[Any] = np.asarray(image)
-        if samples.dtype.kind == "i":  # mode I of a plain PGM: 0 … 65535 in 32 bits
-            samples = samples.astype(np.uint16)
-        samples = samples[..., None]
+    samples: NDArray[Any] = np.asarray(image)
+    if samples.ndim == 3:
+        samples = samples.astype(np.uint16) << 8 | (samples if low is None else np.asarray(low))
     else:
-        samples = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
+        # Mode I of a plain PGM holds 0 … 65535 in 32 bits.
+        samples = (samples.astype(np.uint16) if samples.dtype.kind == "i" else samples)[..., None]
     if image.mode == "CMYK":
         return cmyk_to_rgb(samples)
     if image.mode == "RGBA":

@@ -5,14 +5,16 @@
   transparent, compared at the depth of the file.
 - **16 bits** are scaled, never clipped: round(value / 257), so that 65535 becomes 255. The same rule at other depths:
   round(value x 255 / full scale) with a full scale of 1, 3, 15, 4095 (12-bit TIFF) or the largest value of a PGM/PPM. Alpha is
-  applied at full depth, before the scaling.
+  applied at full depth, before the scaling. (Compressed TIFFs with each channel in a plane of 16 bits are taken by their high
+  bytes, which is at most one level off.)
 - **32-bit integers and floats** (TIFF, PFM) state no full scale. The smallest customary one that holds every value of the image
   is taken: 1 (floats only), 255 or 65535; where values are negative or larger, the image's own smallest becomes 0 and its largest
-  255. NaN becomes 0; infinities become the ends.
+  255. NaN becomes 0, infinities 0 and 255.
 - **Palettes** are replaced by their colours first: no step ever averages indices.
 - **CMYK and YCCK** become RGB by (1 - C)(1 - K) and so on, without a profile. JPEGs are taken as inverted, as Adobe writes them,
   with the Adobe marker and without, as Pillow and OpenCV do.
-- **LAB** (TIFF; D50) becomes sRGB through LittleCMS. **YCbCr** is converted by the weights of JPEG (ITU-R BT.601).
+- **LAB** (TIFF's CIE L*a*b*, taken at D50) becomes sRGB; what lies outside is cut off in each channel. **YCbCr** is converted by
+  the weights of JPEG (ITU-R BT.601).
 - **Grey to RGB** repeats the value. **RGB to grey** is 0.299 R + 0.587 G + 0.114 B (OpenCV's integers; within one level of
   Pillow's); of a JPEG it is the luma that the file itself stores.
 - **Orientation** (EXIF, and where that says nothing XMP, AVIF's own boxes, TIFF's tag) is applied exactly once.
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 _BAND_PIXELS = 1 << 20
 _FULL_SCALES = (1, 255, 65535)
+_D50 = np.array([0.96422, 1.0, 0.82521])
+_XYZ_D50_TO_SRGB = np.array(  # brucelindbloom.com, "RGB/XYZ Matrices", sRGB adapted to D50
+    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
+)
 
 
 def bands(height: int, width: int) -> Iterator[tuple[int, int]]:
@@ -129,6 +135,23 @@ def cmyk_to_rgb(samples: Samples) -> Pixels:
     light = np.uint64(65535) - samples.astype(np.uint64)
     divisor = np.uint64(65535 * 65535 // 255)
     return ((light[..., :3] * light[..., 3:] + divisor // np.uint64(2)) // divisor).astype(np.uint8)
+
+
+def lab_to_rgb(samples: Samples) -> Pixels:
+    """Turn 8-bit CIE L*a*b* (TIFF 6.0 §23: L over 0..255, a and b signed) into sRGB (IEC 61966-2-1).
+
+    By the formulas of CIE 15 and a Bradford adaptation from D50 to D65; LittleCMS at 8 bits makes (254, 255, 254) of white and is
+    up to 11 levels off elsewhere.
+
+    Shape: (H, W, 3) -> (H, W, 3).   Dtype: uint8.   Range: [0, 255].   Random: no.   Targets: image.
+    """
+    root_y = (samples[..., 0] / 2.55 + 16) / 116
+    signed = np.ascontiguousarray(samples[..., 1:]).view(np.int8)
+    root = np.stack([root_y + signed[..., 0] / 500, root_y, root_y - signed[..., 1] / 200], axis=-1)
+    ratio = np.where(root > 6 / 29, root**3, (root - 4 / 29) * 3 * (6 / 29) ** 2)
+    linear = np.clip(ratio * _D50 @ _XYZ_D50_TO_SRGB.T, 0, 1)
+    encoded: NDArray[np.float64] = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(encoded * 255).astype(np.uint8)
 
 
 def as_channels(image: Pixels, *, gray: bool) -> Pixels:

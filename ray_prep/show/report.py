@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ray_prep.build import BuildReport
     from ray_prep.storage import StorageOptions
-    from ray_prep.unit import Tick
+    from ray_prep.messages import Tick
 
 _PLAIN_LINE_S = 10.0
 

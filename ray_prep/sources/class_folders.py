@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from ray_prep.sample import Item
@@ -41,7 +42,8 @@ class ClassFolders:
         """Stream the images; the split is what a first folder `train`, `val`, `valid`, `validation` or `test` says."""
         for store, entry in listed(self.uri, self.storage_options, self.include, self.exclude, ignored):
             path = entry.path
-            yield Item(key_of(path), store.uri_of(path), entry.version, class_folder(path), split_folder(path))
+            label, split = _told_by(path[: path.rfind("/") + 1])
+            yield Item(key_of(path), store.uri_of(path), entry.version, label, split)
 
     def carried_columns(self) -> pa.Schema:
         return NO_COLUMNS
@@ -57,3 +59,9 @@ def class_folder(path: str) -> str | None:
     if not folders or (len(folders) == 1 and split_folder(path) is not None):
         return None
     return key_of(folders[-1]) or None
+
+
+@lru_cache(maxsize=1024)
+def _told_by(folder: str) -> tuple[str | None, str | None]:
+    """Return class and split of every image in a folder (a path with a closing slash)."""
+    return class_folder(folder), split_folder(folder)

@@ -122,7 +122,8 @@ def infer(values: Sequence[Any]) -> pa.DataType:
     Raises:
         ValueError, TypeError: They are of several kinds (`UNFIT`).
     """
-    return pa.infer_type(values)
+    # pa.infer_type (26.0.1) looks at some of the values only.
+    return pa.array(values).type
 
 
 def merge(first: pa.DataType, second: pa.DataType) -> pa.DataType:

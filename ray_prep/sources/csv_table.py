@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ray_prep.errors import RecipeError
 from ray_prep.sources.columns import texts_to_array
-from ray_prep.sources.table import BATCH_ROWS, Batch, FileOpener
+from ray_prep.sources.table import BATCH_ROWS, Batch, FileOpener, Mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ class CsvTable(NamedTuple):
     file: FileOpener
     delimiter: str
 
-    def columns(self) -> dict[str, pa.DataType]:
+    def columns(self) -> dict[str, pa.DataType | Mixed]:
         with self._rows() as rows:
             header = next(rows, (0, []))[1]
         if not header:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ray_prep.errors import RecipeError
 from ray_prep.sources.columns import UNFIT, infer, merge, values_to_array
-from ray_prep.sources.table import BATCH_ROWS, Batch, FileOpener
+from ray_prep.sources.table import BATCH_ROWS, Batch, FileOpener, Mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +24,18 @@ class JsonLines(NamedTuple):
 
     file: FileOpener
 
-    def columns(self) -> dict[str, pa.DataType]:
+    def columns(self) -> dict[str, pa.DataType | Mixed]:
         """Return what the whole file holds: its types are known when every line was seen."""
-        types: dict[str, pa.DataType] = {}
+        types: dict[str, pa.DataType | Mixed] = {}
         for batch in self.batches():
             for name, values in batch.values.items():
+                before = types.get(name, pa.null())
+                if isinstance(before, Mixed):
+                    continue
                 try:
-                    types[name] = merge(types.get(name, pa.null()), infer(values))
+                    types[name] = merge(before, infer(values))
                 except UNFIT:
-                    self._refuse_mixed(name, types.get(name, pa.null()), batch)
+                    types[name] = self._mixed(name, before, batch)
         if not types:
             msg = f"{self.file.uri}: is empty; it should hold one JSON object a line"
             raise RecipeError(msg)
@@ -76,17 +79,14 @@ class JsonLines(NamedTuple):
         names = dict.fromkeys(name for row in rows for name in row)
         return Batch(places, {name: [row.get(name) for row in rows] for name in names})
 
-    def _refuse_mixed(self, name: str, before: pa.DataType, batch: Batch) -> None:
-        """Name the first line whose value parts from those before it."""
-        kind = before
+    def _mixed(self, name: str, kind: pa.DataType, batch: Batch) -> Mixed:
+        """Find the first line whose value parts from those before it."""
+        where = f"column {name!r}: its values have no one type"
         for place, value in zip(batch.places, batch.values[name], strict=True):
             try:
                 kind = merge(kind, infer([value]))
-            except UNFIT as error:
-                msg = (
-                    f"{self.file.uri}: {place}, column {name!r}: {json.dumps(value, default=str)[:60]} does not go with the {kind} of the "
-                    f"lines before; say its type in source.columns, such as {{{name}: string}}"
-                )
-                raise RecipeError(msg) from error
-        msg = f"{self.file.uri}: column {name!r} holds values of several kinds; say its type in source.columns, such as {{{name}: string}}"
-        raise RecipeError(msg)
+            except UNFIT:
+                why = "fits no type of a table" if pa.types.is_null(kind) else f"does not go with the {kind} of the lines before"
+                where = f"{place}, column {name!r}: {json.dumps(value, default=str)[:60]} {why}"
+                break
+        return Mixed(f"{self.file.uri}: {where}; say its type in source.columns, such as {{{name}: string}}")

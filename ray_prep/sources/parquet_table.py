@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from ray_prep.errors import RecipeError
 from ray_prep.sources.columns import cast_array
-from ray_prep.sources.table import BATCH_ROWS, Batch, FileOpener
+from ray_prep.sources.table import BATCH_ROWS, Batch, FileOpener, Mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ class ParquetTable(NamedTuple):
 
     file: FileOpener
 
-    def columns(self) -> dict[str, pa.DataType]:
+    def columns(self) -> dict[str, pa.DataType | Mixed]:
         with self._open() as table:
             schema = table.schema_arrow
         twice = sorted({name for name in schema.names if schema.names.count(name) > 1})

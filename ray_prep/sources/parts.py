@@ -13,7 +13,7 @@ from ray_prep.sources.columns import TYPES, table_type
 from ray_prep.sources.csv_table import CsvTable
 from ray_prep.sources.json_lines import JsonLines
 from ray_prep.sources.parquet_table import ParquetTable
-from ray_prep.sources.table import FileOpener
+from ray_prep.sources.table import FileOpener, Mixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,12 @@ def lay_out(table: Table, declared: tuple[tuple[str, str], ...], version: str) -
     for name, kind in natural.items():
         if name in roles:
             continue
-        fitting = TYPES[wanted[name]] if name in wanted and name not in ROLES else table_type(kind)
+        if name in wanted and name not in ROLES:
+            fields.append(pa.field(name, TYPES[wanted[name]]))
+            continue
+        if isinstance(kind, Mixed):
+            raise RecipeError(kind.message)
+        fitting = table_type(kind)
         if fitting is None:
             msg = (
                 f"{table.file.uri}: column {name!r} is {kind}, which a table cannot hold; give it a type in source.columns "

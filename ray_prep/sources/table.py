@@ -35,6 +35,16 @@ class Batch(NamedTuple):
     values: Mapping[str, Any]
 
 
+class Mixed(NamedTuple):
+    """Stands for the type of a column whose values have no one type.
+
+    Args:
+        message: Where that shows, and what to do, should anybody need a type.
+    """
+
+    message: str
+
+
 class Table(Protocol):
     """A table of unknown length. Hashable: what it is made of names it."""
 
@@ -45,7 +55,7 @@ class Table(Protocol):
 
     def __hash__(self) -> int: ...
 
-    def columns(self) -> dict[str, pa.DataType]:
+    def columns(self) -> dict[str, pa.DataType | Mixed]:
         """Return its columns in their order and the types their values have by themselves."""
         ...
 

@@ -148,7 +148,7 @@ def delta_options(uri: str, options: StorageOptions, *, patience: Patience = STE
     }
     if scheme_of(uri) not in S3_SCHEMES:
         return common | ({"allow_http": "true"} if options.allow_http else {}) | ({"skip_signature": "true"} if options.anonymous else {})
-    access = resolve(options)
+    access = resolve(options, clean_uri(uri))
     given = common | {
         "AWS_ENDPOINT_URL": access.endpoint,
         "AWS_REGION": access.region,

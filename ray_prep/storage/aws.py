@@ -57,14 +57,23 @@ class Access:
         }
 
 
-def resolve(options: StorageOptions) -> Access:
+def resolve(options: StorageOptions, uri: str) -> Access:
     """Look up what the recipe leaves open: in the variables, the profile, and the cloud's usual chain of credentials.
+
+    Args:
+        options: What the recipe says.
+        uri: What is to be reached, for messages.
 
     Raises:
         RecipeError: There is no such profile, or the endpoint has no TLS and that is not allowed.
         StorageError: There are no credentials.
     """
-    return _resolve(options, tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))))
+    environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    try:
+        return _resolve(options, environment)
+    except StorageError as error:
+        msg = f"{uri}: {error}"
+        raise StorageError(msg) from error
 
 
 @lru_cache(maxsize=16)
@@ -117,11 +126,11 @@ def _session(profile: str | None) -> tuple[Any, Any]:
             raise RecipeError(msg)
         credentials = session.get_credentials()
     except BotoCoreError as error:
-        msg = f"S3: the credentials cannot be read: {error}"
+        msg = f"the credentials cannot be read: {error}"
         raise StorageError(msg) from error
     if credentials is None:
         msg = (
-            "S3: no credentials found in the environment, ~/.aws, or the machine's role; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "no credentials found in the environment, ~/.aws, or the machine's role; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "or storage_options.profile, or storage_options.anonymous: true for a public bucket"
         )
         raise StorageError(msg)
@@ -239,7 +248,8 @@ class S3Requests:
     ) -> tuple[dict[str, str], bytes]:
         from botocore.auth import S3SigV4Auth  # noqa: PLC0415  imported with URLLib3Session
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415  see above
-        from botocore.exceptions import BotoCoreError, HTTPClientError  # noqa: PLC0415  see above
+        from botocore.exceptions import BotoCoreError, HTTPClientError, SSLError  # noqa: PLC0415  see above
+        from botocore.exceptions import ConnectionError as NoConnection  # noqa: PLC0415  see above
 
         place = self.place(about)
         url = f"{self._access.endpoint}/{self._bucket}" + (f"/{quote(key, safe='/-_.~')}" if key else "")
@@ -251,9 +261,11 @@ class S3Requests:
                 S3SigV4Auth(self._access.credentials.get_frozen_credentials(), "s3", self._access.region).add_auth(request)
             response = self._session.send(request.prepare())
             content: bytes = response.content
-        except HTTPClientError as error:
-            reason = str(error).removeprefix("Could not connect to the endpoint URL: ").replace(url, place.endpoint)
-            raise place.fault(None, "", reason[:200]) from error
+        except SSLError as error:
+            msg = f"{place.uri}: the certificate of {place.endpoint} is not trusted ({_cause(error)}); AWS_CA_BUNDLE names authorities"
+            raise StorageError(msg) from error
+        except (NoConnection, HTTPClientError) as error:
+            raise place.fault(None, "", _cause(error)) from error
         except BotoCoreError as error:
             msg = f"{place.uri}: the credentials cannot be renewed: {error}"
             raise StorageError(msg) from error
@@ -261,6 +273,13 @@ class S3Requests:
             region = response.headers.get("x-amz-bucket-region")
             raise place.fault(response.status_code, _code(content), f": {region}" if region else "")
         return {name.lower(): value for name, value in response.headers.items()}, content
+
+
+def _cause(error: BaseException) -> str:
+    """Return what the innermost error says, in a few words: botocore's own text is the url."""
+    while inner := getattr(error, "kwargs", {}).get("error") or error.__cause__ or error.__context__:
+        error = inner
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rpartition(": ")[2].rstrip("'\")")[:120]
 
 
 def _code(body: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,8 +43,8 @@ _INNER_RETRY_S = 10.0
 class ObjectStore:
     """The objects below `scheme://bucket/prefix`.
 
-    Keys are taken as they are: nothing in them is decoded, normalized or trimmed. A process that has used one must not fork:
-    obstore's threads do not live on in the child, and every later request there fails.
+    Keys are taken as they are: nothing in them is decoded, normalized or trimmed. A process that has used one must not fork and go on
+    using it in the child: obstore's threads do not live there, and a request would never end, so that it is refused.
 
     Args:
         uri: The root, without a slash at the end.
@@ -179,7 +180,7 @@ class ObjectStore:
 
     @cached_property
     def _access(self) -> Access | None:
-        return resolve(self.options) if scheme_of(self.uri) in S3_SCHEMES else None
+        return resolve(self.options, self.uri) if scheme_of(self.uri) in S3_SCHEMES else None
 
     @cached_property
     def _requests(self) -> S3Requests | None:
@@ -200,6 +201,7 @@ class ObjectStore:
             "timeout": timedelta(minutes=10),  # of a whole request: a large picture over a slow link is no failure
             "allow_http": self.options.allow_http or (self._access is not None and self._access.allow_http),
         }
+        _refuse_after_fork(self.uri)
         retry: dict[str, Any] = {
             "max_retries": retries,
             "retry_timeout": timedelta(seconds=min(_INNER_RETRY_S, self.patience.retry_s)),
@@ -239,6 +241,7 @@ class ObjectStore:
         """Do one request of obstore's, its errors mapped, insisting."""
 
         def attempt() -> T:
+            _refuse_after_fork(self.uri)
             try:
                 return request()
             except (BaseError, FileNotFoundError, ValueError) as error:
@@ -248,6 +251,7 @@ class ObjectStore:
 
     def _call_writing(self, path: str, request: Callable[[], object]) -> None:
         def attempt() -> None:
+            _refuse_after_fork(self.uri)
             try:
                 request()
             except (BaseError, FileNotFoundError, ValueError) as error:
@@ -272,6 +276,18 @@ class ObjectStore:
             msg = f"{self.uri_of(path)}: a key with empty parts or control characters cannot be read from this store"
             raise FileNotFoundError(msg)
         return self._requests
+
+
+# The process whose threads serve obstore, once there is one.
+_served: list[int] = []
+
+
+def _refuse_after_fork(uri: str) -> None:
+    if not _served:
+        _served.append(os.getpid())
+    elif _served[0] != os.getpid():
+        msg = f"{uri}: this process was forked from one that had used an object store; start processes with `spawn` or `forkserver`"
+        raise StorageError(msg)
 
 
 def _entry(meta: Any, path: str) -> Entry:

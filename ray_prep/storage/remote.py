@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from fsspec.exceptions import FSTimeoutError
 from ray_prep.errors import RecipeError, StorageError
 from ray_prep.storage.failure import Place, insist
 from ray_prep.storage.options import PROMPT, Patience, StorageOptions
-from ray_prep.storage.store import Entry
+from ray_prep.storage.store import Entry, RangeReader
 from ray_prep.storage.uri import scheme_of
 
 if TYPE_CHECKING:
@@ -85,8 +86,19 @@ class RemoteStore:
         return bytes(self._call(path, lambda fs: fs.cat_file(self.uri_of(path)), stop))
 
     def open_input(self, path: str, *, buffer_bytes: int = 1 << 20) -> IO[bytes]:
-        file: IO[bytes] = self._call(path, lambda fs: fs.open(self.uri_of(path), "rb", block_size=buffer_bytes))
-        return file
+        entry = self.stat(path)
+        if entry is None:
+            msg = f"{self.uri_of(path)}: not there"
+            raise FileNotFoundError(msg)
+
+        def read_range(start: int, length: int) -> bytes:
+            return bytes(self._call(path, lambda fs: fs.cat_file(self.uri_of(path), start=start, end=start + length)))
+
+        # A web server may ignore the range and send the whole, or not tell the size beforehand.
+        begin = read_range(0, 1)
+        if len(begin) != min(1, entry.size_bytes):
+            return io.BytesIO(begin if len(begin) > 1 else self.get(path))
+        return io.BufferedReader(RangeReader(entry.size_bytes, read_range), buffer_bytes)
 
     def put(self, path: str, data: bytes) -> None:
         self._call(path, lambda fs: fs.pipe_file(self.uri_of(path), data))

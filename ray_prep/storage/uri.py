@@ -17,7 +17,7 @@ _SECRET_PARAMETER = re.compile(
 )
 _SECRET_IN_TEXT = re.compile(
     r"(?i)((?:x-(?:amz|goog)-[a-z-]+|signature|sig|token|(?:session_|access_)token|awsaccesskeyid"
-    r"|(?:aws_)?(?:access_key_id|secret_access_key))\s*[=:]\s*)[^\s&'\",}>]+"
+    r"|(?:aws_)?(?:access_key_id|secret_access_key))\s*[=:]\s*)[^\s&'\",;}>]+"
 )
 # The account of an Azure uri stands where other schemes have the user: `abfss://container@account.dfs.core.windows.net/path`.
 _ACCOUNT_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 4096
 MAX_NUMBERS = 64
 _FEW_NUMBERS = 8
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)  # json.dumps would make one each time
 
 
 def plain(value: Any, max_numbers: int = MAX_NUMBERS) -> Any:
@@ -30,10 +31,11 @@ def plain(value: Any, max_numbers: int = MAX_NUMBERS) -> Any:
         return value if math.isfinite(value) else str(value)
     if kind is int or kind is str or kind is bool or value is None:
         return value
-    if isinstance(value, np.ndarray):
+    if kind is np.ndarray:
         if value.size > max_numbers:
             return {"shape": list(value.shape), "sha256": sha256(np.ascontiguousarray(value).data).hexdigest()}
-        return plain(value.tolist(), max_numbers)
+        items = value.tolist()
+        return items if value.dtype.kind in "iu" else plain(items, max_numbers)
     if isinstance(value, np.generic):
         return plain(value.item(), max_numbers)
     if isinstance(value, dict):
@@ -46,12 +48,11 @@ def plain(value: Any, max_numbers: int = MAX_NUMBERS) -> Any:
 def _sequence(items: list[Any], max_numbers: int) -> Any:
     if _count(items) <= max_numbers:
         return items
-    text = json.dumps(items, separators=(",", ":"))
-    return {"shape": [len(items)], "sha256": sha256(text.encode()).hexdigest()}
+    return {"shape": [len(items)], "sha256": sha256(_text(items).encode()).hexdigest()}
 
 
-def _count(value: Any) -> int:
-    return sum(map(_count, value)) if isinstance(value, list) else 1
+def _count(items: list[Any]) -> int:
+    return sum([_count(item) if type(item) is list else 1 for item in items])
 
 
 def applied_json(applied: Sequence[Mapping[str, Any]]) -> str | None:
@@ -74,4 +75,4 @@ def applied_json(applied: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)

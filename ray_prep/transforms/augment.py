@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 
 from ray_prep.errors import LimitError, RecipeError, TransformError, did_you_mean
-from ray_prep.sample import Sample
 from ray_prep.transforms.applied import plain
 from ray_prep.transforms.effects import EFFECTS
 from ray_prep.transforms.either import either
-from ray_prep.transforms.transform import check_size
+from ray_prep.transforms.transform import check_size, with_image
 
 # Albumentations asks its update server at import unless this is set before; a law of the design forbids the call.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -30,6 +29,7 @@ from albumentations.augmentations.crops.transforms import CropSizeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ray_prep.sample import Sample
     from ray_prep.spec import Spec
     from ray_prep.transforms.effects import Effect
 
@@ -123,12 +123,17 @@ class Augmentation:
         return threading.local()
 
     @property
-    def _transform(self) -> Any:
+    def _tools(self) -> tuple[Any, _Draws]:
+        thread = self._thread
         try:
-            return self._thread.transform
+            tools: tuple[Any, _Draws] = thread.tools
         except AttributeError:
-            self._thread.transform, self._thread.draws = _build(self.name, self.parameters), _Draws()
-            return self._thread.transform
+            tools = thread.tools = _build(self.name, self.parameters), _Draws()
+        return tools
+
+    @property
+    def _transform(self) -> Any:
+        return self._tools[0]
 
     def output_spec(self, spec: Spec, /) -> Spec:
         if self.p == 0:
@@ -147,20 +152,26 @@ class Augmentation:
         return self._effect.applied(self._transform, spec)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
-        return self.apply(sample, rng, is_forced=False)
+        result = self.apply(sample, rng, is_forced=False)
+        # What is done to every image in the same way stands in the recipe.
+        return result if self.is_random else with_image(result, result.image, sample.applied)
 
     def apply(self, sample: Sample, rng: np.random.Generator, *, is_forced: bool) -> Sample:
-        """Apply it, with probability p or without asking.
+        """Apply it, and record that.
+
+        Args:
+            sample: Is not written to.
+            rng: All that is drawn comes from here.
+            is_forced: Whether it is applied whatever p says.
 
         Raises:
             LimitError: `too_small`.
             TransformError: Albumentations cannot do it to this image.
         """
         image = sample.image
-        transform = self._transform
+        transform, draws = self._tools
         if self.name in ("ToGray", "ToRGB") and image.shape[2] == (1 if self.name == "ToGray" else 3):
             return sample  # Albumentations would do nothing and warn, for every image
-        draws: _Draws = self._thread.draws
         draws.generator, draws.gauss_next = rng, None
         transform.set_random_state(rng, draws)
         if not transform.should_apply(force_apply=is_forced):
@@ -179,10 +190,13 @@ class Augmentation:
         if 0 in result.shape:
             raise LimitError("too_small", f"nothing of {image.shape[0]}x{image.shape[1]} would be left")
         if result.ndim != image.ndim:
-            # ToGray and ToRGB squeeze sides of one pixel away (2.0.8); neither changes a size.
-            result = result.reshape(*image.shape[:2], -1)
-        applied = (*sample.applied, self._record(transform.params)) if self.is_random else sample.applied
-        return Sample(sample.key, sample.copy, image if result is read_only else np.ascontiguousarray(result), None, applied)
+            # ToGray and ToRGB squeeze sides of one pixel away, of a single pixel the channels too (2.0.8); they change no size.
+            height, width = image.shape[:2]
+            result = np.broadcast_to(result.reshape(height, width, -1), (height, width, transform.num_output_channels))
+        if result.dtype == np.float64:
+            result = result.astype(np.float32)  # Normalize, but for `standard` (2.0.8)
+        applied = (*sample.applied, self._record(transform.params))
+        return with_image(sample, image if result is read_only else result, applied)
 
     def _record(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         record: dict[str, Any] = {"name": self.name}
@@ -221,11 +235,16 @@ def augmentation(name: str, given: Mapping[str, Any], place: str, *, always: boo
     try:
         _ = step.is_random  # builds it
     except RecipeError as error:
-        raise RecipeError(f"{place}: {error}") from None
+        raise RecipeError("\n".join(place + line for line in str(error).splitlines())) from None
     return step
 
 
 def _build(name: str, parameters: Mapping[str, Any]) -> Any:
+    """Return Albumentations' own object.
+
+    Raises:
+        RecipeError: It refuses the parameters; lines of `.parameter: what is wrong`.
+    """
     kind = _Erasing if name == "Erasing" else getattr(albumentations, name)
     arguments = {parameter: _constant(parameter, value) for parameter, value in parameters.items()}
     # With `strict`, 2.0.8 raises where it would otherwise warn and go on with its defaults; classes without a schema lack it.
@@ -245,22 +264,19 @@ def _constant(parameter: str, value: Any) -> Any:
         return value
     if not hasattr(cv2, value):
         known = [name for name in dir(cv2) if name.startswith(_CONSTANTS)]
-        raise RecipeError(f"{parameter}: OpenCV has no {value}{did_you_mean(value, known)}")
+        raise RecipeError(f".{parameter}: OpenCV has no {value}{did_you_mean(value, known)}")
     return getattr(cv2, value)
 
 
 def _condensed(error: Exception) -> str:
-    """Return Albumentations' complaint in a line: pydantic's, under its ValueError, says it in five for each parameter."""
+    """Return Albumentations' complaint as `.parameter: …` lines; pydantic's, under its ValueError, takes five for each."""
     details = getattr(error.__cause__, "errors", None)
     if details is None:
-        return " ".join(str(error).split())
-    lines: dict[tuple[str, str], list[str]] = {}
+        return f": {' '.join(str(error).split())}"
+    lines: dict[str, list[str]] = {}
     for detail in details(include_url=False):
-        parameter = next((str(part) for part in detail["loc"]), "")
-        message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        parameter = "".join(f".{part}" for part in detail["loc"][:1])
+        wanted = " ".join(detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be", 1).split())
         given = f", got {detail['input']!r}" if parameter and detail["type"] != "missing" else ""
-        lines.setdefault((parameter, given), []).append(message[0].lower() + message[1:])
-    return "; ".join(
-        (f"{parameter}: should be " if parameter and given else f"{parameter}: " if parameter else "") + " or ".join(messages) + given
-        for (parameter, given), messages in lines.items()
-    )
+        lines.setdefault(parameter, []).append(wanted[0].lower() + wanted[1:] + given)
+    return "\n".join(f"{parameter}: {'; or '.join(dict.fromkeys(complaints))}" for parameter, complaints in lines.items())

@@ -39,7 +39,7 @@ class Chosen(Protocol):
         ...
 
     def apply(self, sample: Sample, rng: np.random.Generator, *, is_forced: bool) -> Sample:
-        """Apply it, with probability p or without asking."""
+        """Apply it, with probability p or whatever p says, and record that."""
         ...
 
 
@@ -121,7 +121,12 @@ class Composition:
         return self.apply(sample, rng, is_forced=False)
 
     def apply(self, sample: Sample, rng: np.random.Generator, *, is_forced: bool) -> Sample:
-        """Apply it, with probability p or, OneOf and Sequential, without asking, as Albumentations does.
+        """Apply it.
+
+        Args:
+            sample: Is not written to.
+            rng: All that is drawn comes from here.
+            is_forced: Whether OneOf and Sequential are applied whatever p says; the others ask, as Albumentations' do.
 
         Raises:
             SampleError: A chosen step cannot be applied to this image.

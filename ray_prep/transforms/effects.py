@@ -12,7 +12,7 @@ from typing import Any
 
 from ray_prep.errors import RecipeError
 from ray_prep.spec import Spec
-from ray_prep.transforms import sizes
+from ray_prep.transforms import least, sizes
 from ray_prep.transforms.transform import RGB
 
 _CUBIC, _LANCZOS4 = 2, 4  # OpenCV's codes of the interpolations that overshoot
@@ -90,7 +90,7 @@ _COLOR = Effect(is_color=True)
 _TONE = Effect()
 _FIXED_TONE = Effect(is_fixed=_always)
 _FIXED_MOVE = Effect(moves=True, is_fixed=_always)
-_MASKING = Effect(least=sizes.least_of_masking, moves=True)
+_MASKING = Effect(least=least.masking, moves=True)
 
 EFFECTS: dict[str, Effect] = {
     "AdditiveNoise": _TONE,
@@ -99,29 +99,29 @@ EFFECTS: dict[str, Effect] = {
     "AutoContrast": _FIXED_TONE,
     "Blur": _TONE,
     "CLAHE": _TONE,
-    "CenterCrop": Effect(sizes.height_width, sizes.least_of_crop, moves=True, is_fixed=sizes.is_placed),
+    "CenterCrop": Effect(sizes.height_width, least.crop, moves=True, is_fixed=sizes.is_placed),
     "ChannelDropout": _COLOR,
     "ChannelShuffle": _MOVES,
     "ChromaticAberration": _COLOR,
-    "CoarseDropout": Effect(least=sizes.least_of_holes, moves=True),
+    "CoarseDropout": Effect(least=least.holes, moves=True),
     "ColorJitter": _TONE,
-    "Crop": Effect(sizes.rectangle, sizes.least_of_rectangle, moves=True, is_fixed=sizes.is_placed),
-    "CropAndPad": Effect(sizes.cropped_and_padded, sizes.least_of_crop_and_pad, moves=True),
+    "Crop": Effect(sizes.rectangle, least.rectangle, moves=True, is_fixed=sizes.is_placed),
+    "CropAndPad": Effect(sizes.cropped_and_padded, least.crop_and_pad, moves=True),
     "D4": Effect(sizes.perhaps_swapped, moves=True),
     "Defocus": _TONE,
-    "Downscale": Effect(least=sizes.least_of_downscale),
+    "Downscale": Effect(least=least.downscale),
     "ElasticTransform": _MOVES,
     "Emboss": _TONE,
     "Equalize": _FIXED_TONE,
     "Erasing": _MOVES,
-    "FancyPCA": Effect(least=sizes.two_by_two),
+    "FancyPCA": Effect(least=least.two_by_two),
     "FrequencyMasking": _MASKING,
     "FromFloat": Effect(sizes.from_float, is_fixed=_always),
     "GaussNoise": _TONE,
     "GaussianBlur": _TONE,
     "GlassBlur": Effect(least=lambda transform: (2 * transform.max_delta,) * 2),
     "GridDistortion": Effect(least=lambda transform: (transform.num_steps,) * 2, moves=True),
-    "GridDropout": Effect(least=sizes.least_of_grid_dropout, moves=True),
+    "GridDropout": Effect(least=least.grid_dropout, moves=True),
     "GridElasticDeform": _MOVES,
     "HEStain": _COLOR,
     "HorizontalFlip": _FIXED_MOVE,
@@ -145,12 +145,12 @@ EFFECTS: dict[str, Effect] = {
     "PiecewiseAffine": _MOVES,
     "PixelDropout": _MOVES,
     "PlanckianJitter": _COLOR,
-    "PlasmaBrightnessContrast": Effect(least=sizes.two_by_two),
-    "PlasmaShadow": Effect(least=sizes.two_by_two),
+    "PlasmaBrightnessContrast": Effect(least=least.two_by_two),
+    "PlasmaShadow": Effect(least=least.two_by_two),
     "Posterize": _TONE,
     "RGBShift": _TONE,
     "RandomBrightnessContrast": _TONE,
-    "RandomCrop": Effect(sizes.height_width, sizes.least_of_crop, moves=True),
+    "RandomCrop": Effect(sizes.height_width, least.crop, moves=True),
     "RandomCropFromBorders": Effect(sizes.cut_from_borders, moves=True),
     "RandomFog": _COLOR,
     "RandomGamma": _TONE,
@@ -159,15 +159,15 @@ EFFECTS: dict[str, Effect] = {
     "RandomRain": _COLOR,
     "RandomResizedCrop": Effect(sizes.size, moves=True),
     "RandomRotate90": Effect(sizes.perhaps_swapped, moves=True),
-    "RandomScale": Effect(sizes.scaled, sizes.least_of_scale, moves=True),
+    "RandomScale": Effect(sizes.scaled, least.scale, moves=True),
     "RandomShadow": _TONE,
-    "RandomSizedCrop": Effect(sizes.size, sizes.least_of_sized_crop, moves=True),
+    "RandomSizedCrop": Effect(sizes.size, least.sized_crop, moves=True),
     "RandomSnow": _COLOR,
     "RandomSunFlare": _COLOR,
     "RandomToneCurve": _TONE,
     "Resize": Effect(sizes.height_width, moves=True, is_fixed=_always),
     "RingingOvershoot": _TONE,
-    "Rotate": Effect(sizes.rotated, sizes.least_of_rotate, moves=True),
+    "Rotate": Effect(sizes.rotated, least.rotate, moves=True),
     "SafeRotate": _MOVES,
     "SaltAndPepper": _TONE,
     "Sharpen": _TONE,
@@ -177,7 +177,7 @@ EFFECTS: dict[str, Effect] = {
     "Solarize": _TONE,
     "Spatter": _COLOR,
     "SquareSymmetry": Effect(sizes.perhaps_swapped, moves=True),
-    "Superpixels": Effect(least=sizes.least_of_segments),
+    "Superpixels": Effect(least=least.segments),
     "ThinPlateSpline": _MOVES,
     "TimeMasking": _MASKING,
     "TimeReverse": _FIXED_MOVE,

@@ -120,11 +120,15 @@ class Python:
         try:
             import_call(self.call, self._folders)
         except ModuleNotFoundError as error:
-            wanted = self.call.partition(":")[0]
-            if error.name is not None and (wanted == error.name or wanted.startswith(f"{error.name}.")):
+            module = self.call.partition(":")[0]
+            if error.name is not None and f"{module}.".startswith(f"{error.name}."):
                 raise RecipeError(f"call: there is no module {error.name} in {' or '.join(map(str, self._folders))}") from None
-            # Code may need what only the workers have.
+            # It may need what only the workers have.
             return replace(result, notes=(*result.notes, f"{self.call} cannot be tried here: {error}"))
+        except RecipeError:
+            raise
+        except Exception as error:
+            raise RecipeError(f"call: importing {self.call} raised {type(error).__name__}: {error}") from error
         return result
 
     @property
@@ -141,7 +145,7 @@ class Python:
             raise TransformError("transform_failed", f"{self.call} raised {type(error).__name__}: {error}") from error
         self._check(image, sample.image)
         applied = (*sample.applied, {"name": "python", "call": self.call}) if self.random else sample.applied
-        return with_image(Sample(sample.key, sample.copy, sample.image, None, applied), image)
+        return with_image(sample, image, applied)
 
     def _check(self, image: object, given: Image) -> None:
         """Hold what came back against what was declared.
@@ -175,7 +179,8 @@ def import_call(call: str, folders: Sequence[Path]) -> Step:
 
     Args:
         call: `package.module:function`.
-        folders: Where to look before Python's own path; they are put at its front and stay there, for what the module imports later.
+        folders: Where to look before Python's own path. They are put at its front and stay there, for what the module
+            imports later.
 
     Raises:
         ModuleNotFoundError: It, or something it imports, is not there.
@@ -184,12 +189,24 @@ def import_call(call: str, folders: Sequence[Path]) -> Step:
     place = (call, tuple(folders))
     if place not in _IMPORTED:
         for folder in reversed(folders):
-            if str(folder) not in sys.path:
-                sys.path.insert(0, str(folder))
+            if str(folder) in sys.path:
+                sys.path.remove(str(folder))
+            sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
         module_name, _, name = call.partition(":")
+        _forget(module_name.partition(".")[0], folders)
         function = getattr(importlib.import_module(module_name), name, None)
         if not callable(function):
             raise RecipeError(f"call: module {module_name} has no function {name}")
         _IMPORTED[place] = function
     return _IMPORTED[place]
+
+
+def _forget(top: str, folders: Sequence[Path]) -> None:
+    """Drop a module of the same name that came from elsewhere: two recipes may each have their `steps.py`."""
+    own = next((folder for folder in folders if (folder / f"{top}.py").exists() or (folder / top).is_dir()), None)
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    if own is None or loaded is None or Path(loaded).is_relative_to(own):
+        return
+    for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
+        del sys.modules[name]

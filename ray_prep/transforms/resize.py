@@ -57,8 +57,8 @@ class Resize:
     is at the bottom or right.
 
     `auto` is antialiased and fast (see `image.shrink`): it may start from a JPEG decoded at a fraction of its size, of
-    twice the target at least. The others are OpenCV's on the whole picture, bit for bit; `linear` and `cubic` alias. On float32, `cubic` and `lanczos4` overshoot, so
-    that the range is open.
+    twice the target at least. The others are OpenCV's on the whole picture, bit for bit; `linear` and `cubic` alias. On
+    float32, `cubic` and `lanczos4` overshoot, so that the range is open.
 
     Shape: (H, W, C) -> (height, width, C).   Dtype: kept.   Range: kept, or open.   Random: no.   Targets: image.
 

@@ -19,8 +19,7 @@ def native_schema(native: Mapping[str, type[Any]], foreign: Sequence[str]) -> di
         native: Name to class; descriptions come from the docstrings.
         foreign: Names of steps whose parameters are described elsewhere.
     """
-    definitions: dict[str, Any] = {}
-    properties = {name: _parameters(kind, definitions) for name, kind in native.items()}
+    properties = {name: _parameters(kind) for name, kind in native.items()}
     properties |= {name: {"type": ["object", "null"], "description": f"Albumentations 2.0.8: {name}"} for name in sorted(foreign)}
     bare = [name for name, kind in native.items() if not any(_is_required(field) for field in fields(kind))]
     step = {
@@ -29,16 +28,16 @@ def native_schema(native: Mapping[str, type[Any]], foreign: Sequence[str]) -> di
             {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False, "properties": properties},
         ]
     }
-    return {"type": ["array", "null"], "items": step, "$defs": definitions}
+    return {"type": ["array", "null"], "items": step}
 
 
 def _is_required(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _parameters(kind: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+def _parameters(kind: Any) -> dict[str, Any]:
     schema = adapter(kind).json_schema()
-    definitions.update(schema.pop("$defs", {}))
+    schema = _inlined(schema, schema.pop("$defs", {}))
     properties = schema["properties"]
     for field in fields(kind):
         if not field.metadata.get("is_parameter", True):
@@ -50,6 +49,17 @@ def _parameters(kind: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
     if hasattr(kind, "shorthand"):
         others.append({key: value for key, value in properties[kind.shorthand[0]].items() if key != "default"})
     return {"anyOf": [schema, *others]} if others else schema
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return the schema without references, so that it can stand anywhere in another."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(part, definitions) for key, part in schema.items()}
 
 
 def _descriptions(kind: type[Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How Albumentations 2.0.8 transforms change a spec, and the smallest images they work on: rules read from its source.
+"""How Albumentations 2.0.8's transforms change a spec: rules read from its source.
 
 Each gets the transform Albumentations built; its attributes are its validated parameters.
 """
@@ -35,26 +35,9 @@ def size(transform: Any, spec: Spec) -> Spec:
     return _exactly(spec, *transform.size)
 
 
-def least_of_crop(transform: Any) -> tuple[int, int]:
-    """Least: the crop, unless it pads."""
-    return (1, 1) if transform.pad_if_needed else (transform.height, transform.width)
-
-
-def least_of_rectangle(transform: Any) -> tuple[int, int]:
-    """Least: what the rectangle reaches to, unless it pads."""
-    return (1, 1) if transform.pad_if_needed else (transform.y_max, transform.x_max)
-
-
 def rectangle(transform: Any, spec: Spec) -> Spec:
     """Result: the rectangle."""
     return _exactly(spec, transform.y_max - transform.y_min, transform.x_max - transform.x_min)
-
-
-def least_of_sized_crop(transform: Any) -> tuple[int, int]:
-    """Least: any; a crop larger than the image is cut to it. Refuses crops that have no width."""
-    if int(transform.min_max_height[0] * transform.w2h_ratio) < 1:
-        raise RecipeError("min_max_height and w2h_ratio make crops without a width; raise the smallest height or the ratio")
-    return 1, 1
 
 
 def swapped(_transform: Any, spec: Spec) -> Spec:
@@ -72,26 +55,6 @@ def scaled(transform: Any, spec: Spec) -> Spec:
     """Result: both sides by one drawn factor, cut to whole pixels."""
     low, high = (limit + 1.0 for limit in transform.scale_limit)
     return spec.sized(*(_mapped(side, lambda n: int(n * low), lambda n: int(n * high)) for side in (spec.height, spec.width)))
-
-
-def least_of_scale(transform: Any) -> tuple[int, int]:
-    """Least: what the smallest factor leaves a pixel of."""
-    low = transform.scale_limit[0] + 1.0
-    if low <= 0:
-        raise RecipeError(f"scale_limit: {low - 1:g} shrinks to nothing; it is added to 1 and should be above -1")
-    return (_least(lambda n: int(n * low)),) * 2
-
-
-def least_of_downscale(transform: Any) -> tuple[int, int]:
-    """Least: what the smallest factor leaves a pixel of on the way down."""
-    low = transform.scale_range[0]
-    if low <= 0:
-        raise RecipeError("scale_range: should be above 0")
-    return (_least(lambda n: round(n * low)),) * 2  # OpenCV rounds halves to even, as Python does
-
-
-def _least(size: Callable[[int], int]) -> int:
-    return next(n for n in range(1, 1 << 20) if size(n) >= 1)
 
 
 def max_sized(pick: Callable[[Iterable[float]], float]) -> Callable[[Any, Spec], Spec]:
@@ -155,7 +118,7 @@ def padded_if_needed(transform: Any, spec: Spec) -> Spec:
     )
 
 
-def _edges(transform: Any) -> list[tuple[float, float]]:
+def edges(transform: Any) -> list[tuple[float, float]]:
     """Return how far CropAndPad may move each edge outwards: (least, most) of top, right, bottom, left."""
     given = transform.px if transform.px is not None else transform.percent
     whole = transform.px is not None
@@ -172,7 +135,7 @@ def cropped_and_padded(transform: Any, spec: Spec) -> Spec:
     """Result: each edge moved, or the size it came with."""
     if transform.keep_size:
         return spec
-    top, right, bottom, left = _edges(transform)
+    top, right, bottom, left = edges(transform)
     if transform.px is None:
         return spec.sized(_shared_out(spec.height, top, bottom), _shared_out(spec.width, left, right))
 
@@ -183,16 +146,14 @@ def cropped_and_padded(transform: Any, spec: Spec) -> Spec:
 
 
 def _shared_out(side: Interval, one: tuple[float, float], two: tuple[float, float]) -> Interval:
-    # Albumentations cuts each edge's share to whole pixels towards zero, and leaves at least one pixel.
-    return _mapped(side, lambda n: n + math.floor(n * (one[0] + two[0])), lambda n: n + math.ceil(n * (one[1] + two[1])) + 1)
-
-
-def least_of_crop_and_pad(transform: Any) -> tuple[int, int]:
-    """Least: a pixel more than the edges take away."""
-    if transform.px is None:
-        return 1, 1
-    top, right, bottom, left = (max(0, -int(edge[0])) for edge in _edges(transform))
-    return top + bottom + 1, left + right + 1
+    # Each edge moves by int(share * n), cut towards zero: by less than a pixel from share * n.
+    if side.is_exact and one[0] == one[1] and two[0] == two[1]:
+        return Interval.exactly(max(1, side.low + int(one[0] * side.low) + int(two[0] * side.low)))
+    least, most = 1 + one[0] + two[0], 1 + one[1] + two[1]
+    low = max(1, math.floor(side.low * least) - 2)
+    if side.high is None:
+        return Interval(low)
+    return Interval(low, max(low, math.ceil(max(side.low * most, side.high * most)) + 2))
 
 
 def cut_from_borders(transform: Any, spec: Spec) -> Spec:
@@ -212,11 +173,6 @@ def rotated(transform: Any, spec: Spec) -> Spec:
     if not transform.crop_border:
         return spec
     return spec.sized(Interval(1, spec.height.high), Interval(1, spec.width.high))
-
-
-def least_of_rotate(transform: Any) -> tuple[int, int]:
-    """Least: two pixels, where the borders are cropped."""
-    return (2, 2) if transform.crop_border else (1, 1)
 
 
 def fitted(transform: Any, spec: Spec) -> Spec:
@@ -250,10 +206,10 @@ def _channels(spec: Spec, channels: int) -> Spec:
 
 
 def to_float(transform: Any, spec: Spec) -> Spec:
-    """Result: float32, divided by max_value or by what the dtype holds."""
-    low, high = spec.value_range or (0.0, 1.0)
-    divisor = transform.max_value if transform.max_value is not None else 255.0 if spec.dtype == "uint8" else 1.0
-    return replace(spec, dtype="float32", value_range=(low / divisor, high / divisor))
+    """Result: float32, divided by max_value or 255; floats stay as they are."""
+    if spec.dtype != "uint8":
+        return spec
+    return replace(spec, dtype="float32", value_range=(0.0, 255.0 / (255.0 if transform.max_value is None else transform.max_value)))
 
 
 def from_float(transform: Any, spec: Spec) -> Spec:
@@ -280,37 +236,6 @@ def value_only(transform: Any, spec: Spec) -> Spec:
     if spec.channels == GRAY and any((*transform.hue_shift_limit, *transform.sat_shift_limit)):
         raise RecipeError("grey images have no hue and saturation; set hue_shift_limit and sat_shift_limit to 0")
     return spec
-
-
-def least_of_segments(transform: Any) -> tuple[int, int]:
-    """Least: a pixel for each segment."""
-    segments = transform.n_segments[1] if isinstance(transform.n_segments, (tuple, list)) else transform.n_segments
-    return (math.isqrt(segments - 1) + 1,) * 2
-
-
-def least_of_grid_dropout(transform: Any) -> tuple[int, int]:
-    """Least: a unit of the grid."""
-    if transform.holes_number_xy:
-        return 1, 1
-    return (transform.unit_size_range[1] if transform.unit_size_range else 2,) * 2
-
-
-def least_of_holes(transform: Any) -> tuple[int, int]:
-    """Least: the largest hole, where holes are given in pixels."""
-    high, wide = transform.hole_height_range, transform.hole_width_range
-    return (high[1] if isinstance(high[1], int) else 1), (wide[1] if isinstance(wide[1], int) else 1)
-
-
-def least_of_masking(transform: Any) -> tuple[int, int]:
-    """Least: the longest mask."""
-    lengths = (transform.mask_y_length, transform.mask_x_length)
-    high, wide = (length[1] if isinstance(length, (tuple, list)) else length for length in lengths)
-    return max(1, high), max(1, wide)
-
-
-def two_by_two(_transform: Any) -> tuple[int, int]:
-    """Least: two pixels each way."""
-    return 2, 2
 
 
 def is_placed(transform: Any) -> bool:

@@ -12,6 +12,8 @@ from ray_prep.errors import LimitError, RecipeError
 from ray_prep.sample import Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ray_prep.errors import SampleError
     from ray_prep.spec import Spec
 
@@ -111,9 +113,15 @@ def check_parameters(step: object, *names: str, low: float, high: float = math.i
                 raise ValueError(f"{name}: should be {wanted}, got {number!r}")
 
 
-def with_image(sample: Sample, image: Image) -> Sample:
-    """Return the sample with another image in C order; one decoded at a fraction of its size is no longer that."""
-    return Sample(sample.key, sample.copy, np.ascontiguousarray(image), None, sample.applied)
+def with_image(sample: Sample, image: Image, applied: tuple[Mapping[str, Any], ...] | None = None) -> Sample:
+    """Return the sample with another image in C order; one decoded at a fraction of its size is no longer that.
+
+    Args:
+        sample: Is not written to.
+        image: Shape (H, W, C), any order.
+        applied: The records of random steps so far; None: the sample's.
+    """
+    return Sample(sample.key, sample.copy, np.ascontiguousarray(image), None, sample.applied if applied is None else applied)
 
 
 def check_uint8(spec: Spec) -> None:

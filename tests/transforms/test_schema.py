@@ -1,0 +1,47 @@
+"""The JSON Schema of steps says what the code says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+from ray_prep.transforms.chain import TRANSFORMS, steps_schema
+from ray_prep.transforms.composition import COMPOSITIONS
+from ray_prep.transforms.effects import EFFECTS
+
+STEP = steps_schema()["items"]["anyOf"]
+PROPERTIES = STEP[1]["properties"]
+
+
+def parameters(name: str) -> dict[str, object]:
+    """Return the schema of a native step's parameters, without its other spellings."""
+    schema = PROPERTIES[name]
+    found: dict[str, object] = next(option for option in schema.get("anyOf", [schema]) if "properties" in option)["properties"]
+    return found
+
+
+def test_every_step_is_there() -> None:
+    """Native steps, Albumentations' and compositions are the keys, and no other key is allowed."""
+    assert set(PROPERTIES) == {*TRANSFORMS, *EFFECTS, *COMPOSITIONS}
+    assert STEP[1]["additionalProperties"] is False
+
+
+def test_every_parameter_is_described() -> None:
+    """Each parameter of a native step has the description of its docstring; what is no parameter is not there."""
+    for name, kind in TRANSFORMS.items():
+        shown = {field.name for field in fields(kind) if field.metadata.get("is_parameter", True)}
+        assert set(parameters(name)) == shown, name
+        for parameter, schema in parameters(name).items():
+            assert isinstance(schema, dict)
+            assert len(schema["description"]) > 3, (name, parameter)
+
+
+def test_bare_names_are_those_that_need_nothing() -> None:
+    """A step may be a bare name where every parameter has a default."""
+    assert "grayscale" in STEP[0]["enum"]
+    assert "crop" not in STEP[0]["enum"]
+
+
+def test_it_can_stand_anywhere() -> None:
+    """There are no references into a document that another schema would have to carry along."""
+    assert "$ref" not in json.dumps(steps_schema())
