@@ -14,8 +14,8 @@ from ray_prep.image.allocation import keep_large_buffers
 def settle_process() -> None:
     """Make this process compute like every other worker.
 
-    One thread in OpenCV, Arrow and Pillow's AVIF decoder, as a worker owns one core; no IPP in OpenCV, which chooses its arithmetic by CPU (4.x and 5.0:
-    INTER_CUBIC differs between machines); large buffers kept instead of mapped anew for each picture.
+    One thread in OpenCV, Arrow and Pillow's AVIF decoder, as a worker owns one core; no IPP in OpenCV, which chooses its arithmetic by
+    CPU (4.x and 5.0: INTER_CUBIC differs between machines); large buffers kept instead of mapped anew for each picture.
     """
     cv2.setNumThreads(0)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1

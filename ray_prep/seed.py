@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -34,11 +33,6 @@ def sample_rng(seed: int, key: str, copy: int) -> np.random.Generator:
     same numbers (a law of the design).
     """
     return np.random.Generator(np.random.PCG64(digest(seed, key, copy)))
-
-
-def python_rng(rng: np.random.Generator) -> random.Random:
-    """Return a `random.Random` that continues `rng`, for libraries that want one of each."""
-    return random.Random(int(rng.integers(1 << 63)))
 
 
 def split_of(value: str, ratios: Mapping[str, float]) -> str:

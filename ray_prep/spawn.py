@@ -13,7 +13,7 @@ from ray_prep.platform import worker_environment
 _PR_SET_PDEATHSIG = 1
 
 
-def spawn(module: str) -> subprocess.Popen[bytes]:
+def spawn(module: str, folder: str | None = None) -> subprocess.Popen[bytes]:
     """Start `main()` of one of our modules in a new interpreter, with pipes to its standard input and output.
 
     It finds modules where this process does (so a checkout that is not installed works, as do a user's own folders), and its classes
@@ -21,9 +21,11 @@ def spawn(module: str) -> subprocess.Popen[bytes]:
 
     Args:
         module: Its full name.
+        folder: Where its temporary files go, for the caller to remove: a process that is killed leaves them. None for the usual place.
     """
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | worker_environment())
+    environment = os.environ | worker_environment() | ({"TMPDIR": folder} if folder else {})
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
 def go_with_parent() -> None:

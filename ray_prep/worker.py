@@ -5,6 +5,7 @@ It is started by `engines.child`, never by `multiprocessing`, so a user's script
 
 from __future__ import annotations
 
+import os
 import pickle
 import traceback
 from typing import TYPE_CHECKING

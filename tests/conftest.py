@@ -173,7 +173,12 @@ class Collection:
 
     def reasons(self, target: str | Path | None = None) -> dict[str, str]:
         """Return the reason of every rejection by key."""
-        return {row["key"]: row["reason"] for row in open_dataset(str(target or self.target)).rejections.to_pylist()}
+        return {row["key"]: row["reason"] for row in self.rejections(target)}
+
+    def rejections(self, target: str | Path | None = None) -> list[dict[str, Any]]:
+        """Return every rejection."""
+        found: list[dict[str, Any]] = open_dataset(str(target or self.target)).rejections.to_pylist()
+        return found
 
 
 @pytest.fixture

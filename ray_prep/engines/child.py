@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -29,13 +31,15 @@ class Child:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: Receiver | None = None
+        self._folder = ""
         self._build_id = ""
         self._is_closed = False
 
     def start(self) -> None:
         """Start the process if there is none: ahead of the first unit, as it takes a second."""
         if self._process is None and not self._is_closed:
-            self._process = spawn("ray_prep.worker")
+            self._folder = tempfile.mkdtemp(prefix="ray_prep-")
+            self._process = spawn("ray_prep.worker", self._folder)
             assert self._process.stdout is not None
             self._replies = Receiver(self._process.stdout.fileno())
             self._build_id = ""
@@ -104,6 +108,7 @@ class Child:
             return
         process.kill()
         process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
         for pipe in (process.stdin, process.stdout):
             # A message that was being flushed when the process died cannot be flushed now.
             with suppress(BrokenPipeError):

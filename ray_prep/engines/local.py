@@ -48,10 +48,15 @@ def run_here(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]
     """
     settle_process()
     for ref in refs:
-        outcome = answer(work, ref, notify, is_isolated=False)
+        try:
+            outcome = answer(work, ref, notify, is_isolated=False)
+        except MemoryError:
+            error = UnitsFailed(f"unit {ref.unit_id}: out of memory; with --workers 1 the picture that needs so much is found and rejected")
+            yield Failure(ref.unit_id, error)
+            continue
         if isinstance(outcome, Fault):
-            error = outcome.error or UnitsFailed(f"unit {ref.unit_id}: {outcome.trace.strip().splitlines()[-1]}")
-            yield Failure(ref.unit_id, error, outcome.trace)
+            fault = outcome.error or UnitsFailed(f"unit {ref.unit_id}: {outcome.trace.strip().splitlines()[-1]}")
+            yield Failure(ref.unit_id, fault, outcome.trace)
         else:
             yield outcome
 

@@ -11,7 +11,8 @@ from ray_prep.base import read_base
 from ray_prep.dataset.live import live_rows
 from ray_prep.errors import RecipeError
 from ray_prep.recipe import Recipe
-from ray_prep.show.preview import Pictures, applied_text, draw, fetched, walked
+from ray_prep.show.caption import applied_text
+from ray_prep.show.preview import Pictures, draw, fetched, walked
 from ray_prep.storage import is_local, open_store
 
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ray_prep.dataset.sums import add_sums, pooled
 from ray_prep.errors import RecipeError, SampleError, StorageError
 from ray_prep.image.fetch import fetch
 from ray_prep.seed import order
+from ray_prep.show.caption import applied_text
 from ray_prep.show.sheet import SheetCell, SheetRejection, SheetRow, render_sheet, write_png
 from ray_prep.survey import assigned_split
 from ray_prep.transforms.values import Normalize
@@ -181,19 +181,3 @@ def _cells(recipe: Recipe, row: Pictures) -> Iterator[SheetCell]:
 def _moments(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return what a final `normalize` subtracts and divides by; empty where there is none."""
     return next((step.transform.moments for step in recipe.finish.steps if isinstance(step.transform, Normalize)), ((), ()))
-
-
-def applied_text(applied: Any) -> str:
-    """Return what random steps did, short: `HorizontalFlip; Rotate angle=-7.3`."""
-    parts = []
-    for step in applied:
-        numbers = []
-        for name, value in step.items():
-            if isinstance(value, bool) or name == "name":
-                continue
-            if isinstance(value, float | int):
-                numbers.append(f"{name}={value:.3g}")
-            elif isinstance(value, list) and 0 < len(value) <= 4 and all(isinstance(number, float | int) for number in value):
-                numbers.append(f"{name}={json.dumps([round(number, 2) for number in value])}")
-        parts.append(" ".join([str(step["name"]), *numbers[:3]]))
-    return "; ".join(parts) or "nothing applied"

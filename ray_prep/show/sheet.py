@@ -58,7 +58,7 @@ class SheetCell:
     Args:
         image: Shape (H, W, 1 or 3); uint8, or float with the range below.
         caption: First line below it; None for its size and dtype.
-        sub_caption: Smaller lines below that: what was applied. At most three are shown.
+        sub_caption: Smaller lines below that: what was applied. At most five are shown.
         value_range: What is black and white, after mean and std are undone; None as in `thumbnail.to_rgb`.
         mean: What `normalize` subtracted; empty where nothing was.
         std: What `normalize` divided by; empty where nothing was.
@@ -236,7 +236,7 @@ def _tile(cell: SheetCell, tile_px: int) -> _Tile:
     if caption is None:
         caption = f"{' x '.join(str(side) for side in cell.image.shape)} · {cell.image.dtype}"
     lines: list[_Line] = [(_CAPTION, _INK, text) for text in _CAPTION.wrap(caption, tile_px, 2)]
-    lines += [(_SMALL, _SOFT, text) for text in _SMALL.wrap(cell.sub_caption, tile_px, 3)]
+    lines += [(_SMALL, _SOFT, text) for text in _SMALL.wrap(cell.sub_caption, tile_px, 5)]
     lines += [(_SMALL, _FAINT, text) for text in _SMALL.wrap(" · ".join(filter(None, (tone, scale))), tile_px, 2)]
     return _Tile(picture, lines, tile_px, is_rejection=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -143,10 +142,11 @@ class ObjectStore:
         if self._is_odd(path):
             msg = f"{self.uri_of(path)}: a key with empty parts cannot be created"
             raise StorageError(msg)
-        begin, is_in_doubt = time.monotonic(), False
+        is_in_doubt = False
 
         def attempt() -> bool:
             nonlocal is_in_doubt
+            _refuse_after_fork(self.uri)
             try:
                 self._client_without_retries.put(self._prefix + path, data, mode="create", use_multipart=False)
             except AlreadyExistsError as error:
@@ -158,7 +158,7 @@ class ObjectStore:
                 raise self._writing_fault(path, error) from error
             return True
 
-        return insist(attempt, max(self.patience.retry_s - (time.monotonic() - begin), 0.0))
+        return insist(attempt, self.patience.retry_s)
 
     def delete(self, path: str) -> None:
         if self._is_odd(path):

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 import pytest
 from botocore.session import Session as BotoSession
 
-from ray_prep.storage import Patience, StorageOptions, open_store
+from ray_prep.storage import StorageOptions, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ray_prep.storage import Store
 
 FIXTURE_SCRIPT = Path(__file__).parents[3] / "shared" / "s3" / "rgw_fixture.sh"
-# Short, so that a test of giving up takes seconds.
-BRIEF = Patience(connect_s=1.0, stall_s=2.0, retry_s=2.0)
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

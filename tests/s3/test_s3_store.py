@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.s3
 
-# The same as conftest's, which cannot be imported by name.
+# Short, so that a test of giving up takes seconds.
 BRIEF = Patience(connect_s=1.0, stall_s=2.0, retry_s=2.0)
 ODD_KEYS = (
     "a/b.jpg",
@@ -303,7 +303,7 @@ os.wait()
 
 
 def test_a_forked_process_is_refused_instead_of_hanging(moto_server: Any) -> None:
-    """obstore's threads do not survive a fork: a request in the child would wait for ever."""
+    """Threads of obstore do not survive a fork: a request in the child would wait for ever."""
     bucket = moto_server.new_bucket()
     moto_server.upload(bucket, {"x": b"1"})
     command = [sys.executable, "-c", _FORKING.replace("BUCKET", bucket)]
