@@ -498,3 +498,9 @@ def test_a_web_server_is_a_store(site: str) -> None:
         store.get("private.jpg")
     with pytest.raises(StorageError):
         store.put("new.jpg", b"")
+
+
+def test_a_place_where_no_folder_can_be_made_is_a_storage_fault() -> None:
+    """Writing below `/proc` is refused with a line for people, not with a missing file."""
+    with pytest.raises(StorageError, match="/proc"):
+        open_store("/proc/no-such-folder").put("a/b", b"")

@@ -106,9 +106,7 @@ class Batches(IterableDataset):  # type: ignore[misc]  # torch is not followed
         self.order = replace(self.order, epoch=epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if not is_local(self.dataset.uri) and os.getpid() != self._pid:
-            msg = "object stores cannot be read after a fork: DataLoader(…, multiprocessing_context='forkserver')"
-            raise RecipeError(msg)
+        _refuse_fork(self.dataset, self._pid)
         worker = get_worker_info()
         rows = self._shuffled(self._rows(worker), 0 if worker is None else worker.id)
         batch: list[Row] = []
@@ -193,10 +191,15 @@ class Rows(MapDataset):  # type: ignore[misc]  # torch is not followed
         for name in columns:
             column = table.column(name)
             self._values[name] = plain(column, name) if name in OWN_INTEGERS else column
+        self._pid = os.getpid()
         self._shard_ends = list(accumulate(shard.rows for shard in dataset.shards))
         self._shards: dict[int, tuple[ShardReader, list[int]]] = {}
         self._mapped: dict[tuple[int, int], np.ndarray[Any, np.dtype[Any]]] = {}
         self._kept: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._pid = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}, "_mapped": {}, "_kept": OrderedDict()}
@@ -220,6 +223,7 @@ class Rows(MapDataset):  # type: ignore[misc]  # torch is not followed
         place = bisect_right(self._shard_ends, number)
         number -= self._shard_ends[place - 1] if place else 0
         if place not in self._shards:
+            _refuse_fork(self.dataset, self._pid)
             reader = ShardReader(self.dataset.store, self.dataset.shards[place])
             self._shards[place] = reader, list(accumulate(reader.group_rows))
         reader, ends = self._shards[place]
@@ -232,6 +236,7 @@ class Rows(MapDataset):  # type: ignore[misc]  # torch is not followed
         return image
 
     def _group(self, reader: ShardReader, place: int, group: int) -> Any:
+        _refuse_fork(self.dataset, self._pid)
         if (place, group) in self._kept:
             self._kept.move_to_end((place, group))
             return self._kept[place, group]
@@ -242,6 +247,13 @@ class Rows(MapDataset):  # type: ignore[misc]  # torch is not followed
         if len(self._kept) > _GROUPS_KEPT:
             self._kept.popitem(last=False)
         return pixels
+
+
+def _refuse_fork(dataset: Dataset, pid: int) -> None:
+    """Refuse to read an object store in a process forked from the one that opened it: the client's threads are gone there, and it hangs."""
+    if not is_local(dataset.uri) and os.getpid() != pid:
+        msg = "an object store cannot be read after a fork: DataLoader(…, multiprocessing_context='forkserver')"
+        raise RecipeError(msg)
 
 
 def _part(whole: range, number: int, parts: int) -> range:

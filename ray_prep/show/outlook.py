@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_prep.base import read_base
 from ray_prep.cut import item_bytes
-from ray_prep.plan import carried_columns, check_image, freeze, units
-from ray_prep.show.report import bytes_text
+from ray_prep.plan import Receipts, attempts_to_add, carried_columns, check_image, freeze, units
+from ray_prep.platform import made_with
+from ray_prep.show.report import bytes_text, seconds_text
+from ray_prep.show.trial import MOST_ITEMS, Trial, trial
 from ray_prep.storage import open_store
 from ray_prep.survey import survey
+from ray_prep.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
+    from ray_prep.base import Base
+    from ray_prep.plan import Unit
     from ray_prep.recipe import Recipe
+    from ray_prep.storage import Store
+    from ray_prep.survey import Survey
     from ray_prep.spec import Spec
     from ray_prep.transforms.chain import Chain
 
@@ -42,7 +51,10 @@ class Outlook:
         splits: Items by split.
         rows: Rows if every item is accepted.
         units: Pieces of work.
-        bytes: Stored bytes if every item is accepted; an upper bound where sizes vary, a guess for encoded images.
+        units_to_run: Of them, those that are not done.
+        items_to_run: Their items: all that is fetched and decoded.
+        bytes: Stored bytes if every item is accepted: measured on a few where sizes vary or images are encoded.
+        trial: What a few of the items cost in this process; None where there is nothing to do.
         why: Why published rows would be made again, where they would.
         late_columns: Columns the source has gained and the table leaves out.
     """
@@ -62,7 +74,10 @@ class Outlook:
     splits: Mapping[str, int]
     rows: int
     units: int
+    units_to_run: int
+    items_to_run: int
     bytes: int
+    trial: Trial | None
     why: tuple[str, ...]
     late_columns: tuple[str, ...]
 
@@ -87,16 +102,11 @@ def outlook(recipe: Recipe) -> Outlook:
     with tempfile.TemporaryDirectory(prefix="ray_prep-") as folder:
         found = survey(recipe, base.known_items() if base else (), carried, Path(folder), None)
         frozen = freeze(recipe, base.frozen if base else None, carried, found.labels)
-        count = sum(1 for _ in units(recipe, frozen, found, "make", sorted(found.counts)))
-    why = []
-    if base:
-        why = [
-            f"the rows of {split} follow from another recipe"
-            for split in sorted(found.counts)
-            if base.record.fingerprints.get(split, recipe.fingerprint(split)) != recipe.fingerprint(split)
-        ]
-        if len(frozen.classes) > len(base.frozen.classes):
-            why.append(f"new classes: {', '.join(frozen.classes[len(base.frozen.classes) :])}")
+        why = _why(recipe, base, found, frozen) if base else []
+        work = Work(recipe.data, recipe.folder, frozen, carried.serialize().to_pybytes(), "plan", made_with())
+        cut = list(_units(work, found, base, store, is_done=base is not None and _is_up_to_date(base, found, frozen, why)))
+        to_run = [unit_items for unit_items, is_done in cut if not is_done]
+        tried = trial(recipe.freeze(frozen.mean, frozen.std) if frozen.mean else recipe, _sampled(found)) if to_run else None
     return Outlook(
         name=recipe.name,
         source=recipe.source.uri,
@@ -112,8 +122,11 @@ def outlook(recipe: Recipe) -> Outlook:
         ignored=dict(found.ignored.most_common()),
         splits=dict(sorted(found.counts.items())),
         rows=sum(count * recipe.rows_per_item(split) for split, count in found.counts.items()),
-        units=count,
-        bytes=sum(count * item_bytes(recipe, split) for split, count in found.counts.items()),
+        units=len(cut),
+        units_to_run=len(to_run),
+        items_to_run=sum(to_run),
+        bytes=sum(_stored_bytes(recipe, split, tried) * count for split, count in found.counts.items()),
+        trial=tried,
         why=tuple(why),
         late_columns=tuple(late),
     )

@@ -132,11 +132,20 @@ class LocalStore:
         self._write(path, lambda file: file.write(data), os.replace)
 
     def put_file(self, path: str, local_path: str) -> None:
-        def copy(file: IO[bytes]) -> None:
-            with open(local_path, "rb") as source:
-                shutil.copyfileobj(source, file, 1 << 20)
+        """Write one object from a local file: a second name for it on the same file system, else a copy.
 
-        self._write(path, copy, os.replace)
+        The file must not be written to afterwards.
+        """
+
+        def publish(temporary: str, full: str) -> None:
+            # Its own mode is that of a temporary file, private to its writer; the empty file beside the target has the user's usual one.
+            mode = os.stat(temporary).st_mode
+            os.unlink(temporary)
+            _name_or_copy(local_path, temporary)
+            os.chmod(temporary, mode)
+            os.replace(temporary, full)
+
+        self._write(path, lambda _file: None, publish)
 
     def create(self, path: str, data: bytes) -> bool:
         try:
@@ -175,7 +184,10 @@ class LocalStore:
         folder = os.path.dirname(full)
         temporary = f"{folder}/.tmp-{uuid.uuid4().hex}"
         with _faults(full):
-            os.makedirs(folder, exist_ok=True)
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except FileNotFoundError as error:  # `/proc/x`: no folder can be made there
+                raise _fault(folder, error) from error
             try:
                 with open(temporary, "xb") as file:
                     fill(file)
@@ -236,6 +248,24 @@ def _link(temporary: str, full: str) -> None:
         # No hard links here (exFAT, some network mounts). Exclusive too, though a reader may meet the file half written.
         with open(temporary, "rb") as source, open(full, "xb") as target:
             shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+
+
+def _name_or_copy(local_path: str, full: str) -> None:
+    """Give a file a second name, or copy it where it lies on another file system; durable either way."""
+    try:
+        os.link(local_path, full)
+        descriptor = os.open(full, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in {*_NO_HARD_LINKS, errno.EXDEV}:
+            raise
+        with open(local_path, "rb") as source, open(full, "xb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
             os.fsync(target.fileno())
 
