@@ -332,9 +332,7 @@ def _run_units(run: _Run, work: Work, refs: list[UnitRef]) -> Iterable[Receipt]:
     is_running = False
     missing = {ref.unit_id for ref in refs}
     failures: list[Failure] = []
-    outcomes = engine.run(work, refs, run.progress.tick)
-    run.stack.callback(outcomes.close)  # an error's traceback would keep it, and its workers, as long as somebody holds the error
-    for outcome in outcomes:
+    for outcome in engine.run(work, refs, run.progress.tick):
         if isinstance(outcome, Failure):
             if outcome.error.exit_code != UnitsFailed.exit_code:
                 raise outcome.error  # storage or recipe: the other units would meet the same

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 from ray_prep.errors import ProcessDied, SampleError
 from ray_prep.pipe import Receiver, reserve_pipes, send
-from ray_prep.process import settle_process
+from ray_prep.process import settle_process, spare_pandas
 from ray_prep.spawn import go_with_parent, spawn
 from ray_prep.walk import Walk
 
@@ -76,6 +76,7 @@ def main() -> None:
     requests, replies = reserve_pipes()
     work: Work = requests.receive()
     settle_process()
+    spare_pandas()
     walk = Walk(work.recipe, work.class_ids)
     while True:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
 import cv2
@@ -23,3 +24,14 @@ def settle_process() -> None:
         cv2.ipp.setUseIPP(False)
     pa.set_cpu_count(1)
     keep_large_buffers()
+
+
+def spare_pandas() -> None:
+    """Keep Arrow from importing pandas, which takes half a second and 60 MB, to look whether a list of ours belongs to it.
+
+    For worker processes alone: Arrow (26) decides once, at its first list, whether there is a pandas; a `python` step may still import it.
+    """
+    if "pandas" not in sys.modules:
+        sys.modules["pandas"] = None  # type: ignore[assignment]  # how Python is told that an import fails
+        pa.array([0])
+        del sys.modules["pandas"]

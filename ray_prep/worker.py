@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ray_prep.errors import RayPrepError
 from ray_prep.messages import Fault
 from ray_prep.pipe import reserve_pipes, send
-from ray_prep.process import settle_process
+from ray_prep.process import settle_process, spare_pandas
 from ray_prep.spawn import go_with_parent
 from ray_prep.unit import run_unit
 
@@ -34,6 +34,7 @@ def main() -> None:
     except EOFError:  # started ahead, and not needed after all
         return
     settle_process()
+    spare_pandas()
     while True:
         try:
             ref, is_isolated = requests.receive()

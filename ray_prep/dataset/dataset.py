@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ray_prep.dataset.pixels import tensors
 from ray_prep.dataset.record import REJECTIONS, Record, read_record, rejection_batches
-from ray_prep.dataset.shard_reader import ShardReader, ahead
+from ray_prep.dataset.shard_reader import ShardReader, ahead, read_shard
 from ray_prep.dataset.sums import Stats, add_sums, pooled
 from ray_prep.dataset.values import plain
 from ray_prep.errors import RecipeError, StorageError, did_you_mean
@@ -283,19 +283,6 @@ class Dataset:
                 msg = f"columns: the dataset has no {name!r}{did_you_mean(name, self.schema.names)}"
                 raise RecipeError(msg)
         return names
-
-
-def read_shard(store: Store, shard: Shard, schema: pa.Schema) -> list[pa.Table]:
-    """Return columns of one shard, a table a row group.
-
-    Args:
-        store: The table's folder.
-        shard: The file.
-        schema: The columns.
-    """
-    with ShardReader(store, shard) as reader:
-        groups = [reader.table(group, schema.names) for group in range(len(reader.group_rows))]
-    return [pa.Table.from_arrays(group.columns, schema=schema) for group in groups]
 
 
 def _read(reader: ShardReader, group: int, columns: Sequence[str]) -> tuple[Pixels, pa.Table]:

@@ -13,8 +13,8 @@ from ray_prep.storage import open_store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ray_prep.dataset.log import Snapshot
     from ray_prep.dataset.shard import Shard
-    from ray_prep.dataset.table import Snapshot
     from ray_prep.storage import StorageOptions, Store
 
 _SHARDS_AHEAD = 8

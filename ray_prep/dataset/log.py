@@ -10,10 +10,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
+
+    from ray_prep.dataset.shard import Shard
     from ray_prep.storage import Store
 
 LOG_FOLDER = "_delta_log"
 RECORD = "ray_prep.record"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of the table.
+
+    Args:
+        uri: The table.
+        version: Delta's number.
+        shards: Its files, by path.
+        schema: Its columns as Delta keeps them, `split` and the image field's metadata included.
+        record: Path of its `record.json` below the table: the newest a commit names, at or below the version; None where none does.
+        metadata: What the version's own commit says besides.
+    """
+
+    uri: str
+    version: int
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+    record: str | None
+    metadata: Mapping[str, str]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the version."""
+        return sum(shard.rows for shard in self.shards)
 
 
 @dataclass(frozen=True)

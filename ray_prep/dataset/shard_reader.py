@@ -150,6 +150,19 @@ class ShardReader:
         return StorageError(f"{self._uri} cannot be read as Parquet: {str(error)[:200]}; `ray-prep verify` tells whether it is damaged")
 
 
+def read_shard(store: Store, shard: Shard, schema: pa.Schema) -> list[pa.Table]:
+    """Return columns of one shard, a table a row group.
+
+    Args:
+        store: The table's folder.
+        shard: The file.
+        schema: The columns.
+    """
+    with ShardReader(store, shard) as reader:
+        groups = [reader.table(group, schema.names) for group in range(len(reader.group_rows))]
+    return [pa.Table.from_arrays(group.columns, schema=schema) for group in groups]
+
+
 def ahead(calls: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:
     """Make the calls in threads, in order, some of them ahead of whoever takes the results.
 

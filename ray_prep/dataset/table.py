@@ -6,7 +6,6 @@ import json
 import re
 import time
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
@@ -15,17 +14,19 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from ray_prep.dataset.change import check_paths, check_sizes, other_schema
-from ray_prep.dataset.log import RECORD, read_commit, record_at
+from ray_prep.dataset.log import RECORD, Snapshot, read_commit, record_at
 from ray_prep.dataset.schema import PARTITION
 from ray_prep.dataset.shard import Shard
 from ray_prep.errors import Conflict, RecipeError, StorageError
 from ray_prep.storage import clean_uri, delta_options, is_local, local_path, open_store, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ray_prep.dataset.log import Commit
     from ray_prep.storage import StorageOptions, Store
+
+__all__ = ["Snapshot", "commit", "history", "open_table"]
 
 _MESSAGE_CHARS = 400
 _TOKEN = "ray_prep.commit"
@@ -37,32 +38,6 @@ CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.checkpointInterval": "50",
 }
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One version of the table.
-
-    Args:
-        uri: The table.
-        version: Delta's number.
-        shards: Its files, by path.
-        schema: Its columns as Delta keeps them, `split` and the image field's metadata included.
-        record: Path of its `record.json` below the table: the newest a commit names, at or below the version; None where none does.
-        metadata: What the version's own commit says besides.
-    """
-
-    uri: str
-    version: int
-    shards: tuple[Shard, ...]
-    schema: pa.Schema
-    record: str | None
-    metadata: Mapping[str, str]
-
-    @property
-    def rows(self) -> int:
-        """Rows of the version."""
-        return sum(shard.rows for shard in self.shards)
 
 
 def open_table(uri: str, options: StorageOptions, version: int | None = None) -> Snapshot | None:

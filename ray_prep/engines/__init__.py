@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ray_prep.errors import RecipeError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ray_prep.messages import Failure, Tick, UnitRef
     from ray_prep.receipt import Receipt
@@ -23,7 +23,7 @@ class Engine(Protocol):
         """As the recipe's author calls it."""
         ...
 
-    def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Generator[Receipt | Failure]:
+    def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Iterator[Receipt | Failure]:
         """Run every unit once, in any order, and yield what became of each; leaving the loop ends what still runs."""
         ...
 

@@ -15,7 +15,7 @@ from ray_prep.receipt import Receipt
 from ray_prep.worker import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ray_prep.work import Work
 
@@ -31,7 +31,7 @@ class Local:
     workers: int
     name: ClassVar[str] = "local"
 
-    def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Generator[Receipt | Failure]:
+    def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Iterator[Receipt | Failure]:
         refs = list(refs)
         if self.workers == 0:
             return run_here(work, refs, notify)
@@ -41,7 +41,7 @@ class Local:
         """Nothing outlives a run."""
 
 
-def run_here(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Generator[Receipt | Failure]:
+def run_here(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Iterator[Receipt | Failure]:
     """Run units one after the other in this process: for debuggers, and where no process may be started.
 
     A picture that kills its process kills this one.
@@ -61,7 +61,7 @@ def run_here(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]
             yield outcome
 
 
-def run_in_children(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None], workers: int) -> Generator[Receipt | Failure]:
+def run_in_children(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None], workers: int) -> Iterator[Receipt | Failure]:
     """Run units in `workers` child processes; receipts come in the order in which units finish.
 
     However the caller leaves the loop, the children are ended; what they had not finished is nowhere visible.

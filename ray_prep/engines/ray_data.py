@@ -28,7 +28,7 @@ from ray_prep.receipt import WORK_FOLDER, Receipt
 from ray_prep.storage import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ray_prep.messages import Order, UnitRef
     from ray_prep.storage import Store
@@ -76,7 +76,7 @@ class RayData:
         # Linux ends a local Ray's processes with the *thread* that started them (Ray 2.60 asks for that with PR_SET_PDEATHSIG).
         self._is_closing.wait()
 
-    def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Generator[Receipt | Failure]:
+    def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Iterator[Receipt | Failure]:
         self._is_connected.wait()
         if self._error is not None:
             raise self._error
@@ -120,7 +120,7 @@ def connect(address: str | None, workers: int | None) -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], None], workers: int | None) -> Generator[Receipt | Failure]:
+def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], None], workers: int | None) -> Iterator[Receipt | Failure]:
     """Run units as Ray tasks; receipts come in the order in which units finish.
 
     Args:

@@ -12,7 +12,8 @@ _FACTS_A_STEP = 4
 # A shift below half a pixel and a scale of one to three digits are what turning about the centre leaves of rounding.
 _STILL_PX = 0.5
 # Where no crop was drawn, Albumentations 2.0.8 records -1; sizes are seen from the picture, seeds mean nothing to anybody.
-_UNSAID = frozenset("image_type max_height max_width name output_shape random_seed result_shape seed x_max x_min y_max y_min".split())
+_UNSAID = {"image_type", "max_height", "max_width", "name", "output_shape", "random_seed", "result_shape", "seed"}
+_UNSAID |= {"x_max", "x_min", "y_max", "y_min"}
 
 
 def applied_text(applied: Sequence[Mapping[str, Any]]) -> str:
@@ -33,8 +34,10 @@ def _facts(step: Mapping[str, Any]) -> Iterator[str]:
     if own is not None:
         yield from own(step)
         return
+    unsaid = _UNSAID
     if "matrix" in step:
         yield from _turned(step)
+        unsaid = _UNSAID | {"matrix", "rotate", "scale"}
     for name, value in step.items():
         if name in ("crop_coords", "crop_params") and _are_numbers(value, 4):
             left, top, right, bottom = (round(number) for number in value)
@@ -42,9 +45,7 @@ def _facts(step: Mapping[str, Any]) -> Iterator[str]:
         elif name == "holes":
             count = value["shape"][0] if isinstance(value, dict) else len(value)
             yield f"{count} hole" + ("" if count == 1 else "s")
-        elif name not in _UNSAID and name not in {"matrix", "rotate", "scale"}:
-            yield from _plain(name, value)
-        elif name == "scale" and "matrix" not in step:
+        elif name not in unsaid:
             yield from _plain(name, value)
 
 

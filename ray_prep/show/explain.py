@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ray_prep.base import read_base
 from ray_prep.dataset.live import live_rows
-from ray_prep.errors import RecipeError
+from ray_prep.errors import RecipeError, did_you_mean
 from ray_prep.recipe import Recipe
 from ray_prep.show.caption import applied_text
 from ray_prep.show.preview import Pictures, draw, fetched, walked
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ray_prep.base import Base
     from ray_prep.sample import Item
     from ray_prep.storage import StorageOptions
+
+# Among so many keys a likely one is looked for when the one asked for is not there.
+_KEYS_COMPARED = 5000
 
 
 def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, options: StorageOptions) -> str:
@@ -38,29 +41,32 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
         StorageError: Source or dataset cannot be reached.
     """
     recipe, base = _recipe_and_base(place, overrides, options)
-    item = _find(recipe, key)
+    item, keys = _find(recipe, key)
+    published = list(_published(base, key))
+    if item is None and not published:
+        hint = did_you_mean(key, keys) or (f"; a key there is, for example, {keys[0]}" if keys else "")
+        raise RecipeError(f"{key}: {recipe.source.uri} lists no such key{hint}")
     lines = [key]
     pictures: Pictures | None = None
     if item is None:
-        lines.append(f"  listed     no: {recipe.source.uri} does not offer it")
+        lines.append(f"  listed            no: {recipe.source.uri} does not offer it")
     else:
         if base and base.frozen.mean:
             recipe = recipe.freeze(base.frozen.mean, base.frozen.std)
-        lines.append(f"  listed     {item.uri}, version {item.version or 'unknown'}")
+        lines.append(f"  listed            {item.uri}, version {item.version or 'unknown'}")
         if item.label is not None:
-            lines.append(f"  label      {item.label}")
+            lines.append(f"  label             {item.label}")
         if recipe.needs_constants:
-            lines.append("  walk       normalize: dataset has no constants before the first build")
+            lines.append("  walk              normalize: dataset has no constants before the first build")
         else:
             (data,) = (data for _, data in fetched([item], recipe))
             pictures = walked(recipe, item, data)
             lines += _walk(recipe, pictures)
-    lines += _published(base, key)
-    if item is None and len(lines) == 2 and base is None:
-        raise RecipeError(f"{key}: {recipe.source.uri} lists no such key")
+    unknown = "there is no dataset yet" if base is None else f"version {base.version} does not know it"
+    lines += published or [f"  published         no: {unknown}"]
     if sheet is not None and pictures is not None:
         draw(recipe, [pictures], sheet, [])
-        lines.append(f"  drawn      {sheet}")
+        lines.append(f"  drawn             {sheet}")
     return "\n".join(lines)
 
 
@@ -75,35 +81,40 @@ def _recipe_and_base(place: str, overrides: Sequence[str], options: StorageOptio
     return Recipe.parse(dict(base.record.recipe), overrides=overrides), base
 
 
-def _find(recipe: Recipe, key: str) -> Item | None:
-    """Return the item that holds a key: of several, the one with the smallest uri."""
-    holders = [item for item in recipe.source.items(Counter()) if item.key == key]
-    return min(holders, key=lambda item: item.uri, default=None)
+def _find(recipe: Recipe, key: str) -> tuple[Item | None, list[str]]:
+    """Return the item that holds a key (of several, the one with the smallest uri), and some keys of the source."""
+    found: Item | None = None
+    keys: list[str] = []
+    for item in recipe.source.items(Counter()):
+        if item.key == key and (found is None or item.uri < found.uri):
+            found = item
+        if len(keys) < _KEYS_COMPARED:
+            keys.append(item.key)
+    return found, keys
 
 
 def _walk(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
-    yield f"  split      {pictures.split}, by {recipe.split.by}"
+    yield f"  split             {pictures.split}, by {recipe.split.by}"
     for heading, sample in pictures.stages:
         height, width, channels = sample.image.shape
         size = f"{height} x {width} x {channels} {sample.image.dtype}"
         if sample.full_size:
             size += f" (of {sample.height} x {sample.width}: decoded smaller, as the first step shrinks it)"
         if heading == "original":
-            yield f"  decoded    {size}, upright"
+            yield f"  decoded           {size}, upright"
             spec = recipe.start
             for step, after in zip(recipe.preprocess.steps, recipe.preprocess.specs(spec), strict=True):
-                yield f"             {step.place} {step.name}: {after}"
+                yield f"                    {step.place} {step.name}: {after}"
         else:
             yield f"  {heading:17} {size}" + (f"; {applied_text(sample.applied)}" if sample.copy else "")
     if pictures.error is not None:
-        yield f"  rejected   {pictures.error.stage}: {pictures.error.reason}: {pictures.error.message}"
+        yield f"  rejected          {pictures.error.stage}: {pictures.error.reason}: {pictures.error.message}"
 
 
 def _published(base: Base | None, key: str) -> Iterator[str]:
+    """Yield where the published version has a key; nothing where it does not know it."""
     if base is None:
-        yield "  published  no: there is no dataset yet"
         return
-    found = False
     for shard in base.snapshot.shards:
         if shard.min_key <= key <= shard.max_key:
             rows = [
@@ -113,14 +124,10 @@ def _published(base: Base | None, key: str) -> Iterator[str]:
                 if one == key
             ]
             if rows:
-                found = True
-                yield f"  published  version {base.version}, {shard.path}: copies {', '.join(map(str, rows))}"
+                yield f"  published         version {base.version}, {shard.path}: copies {', '.join(map(str, rows))}"
     for rejection in base.rejections():
         if rejection.key == key:
-            found = True
             yield (
-                f"  published  version {base.version} has it among the rejections: "
+                f"  published         version {base.version} has it among the rejections: "
                 f"{rejection.stage}: {rejection.reason}: {rejection.message} (tried {rejection.attempts}x)"
             )
-    if not found:
-        yield f"  published  no: version {base.version} does not know it"

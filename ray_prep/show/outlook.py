@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from ray_prep.base import Base
-    from ray_prep.plan import Unit
     from ray_prep.recipe import Recipe
+    from ray_prep.spec import Spec
     from ray_prep.storage import Store
     from ray_prep.survey import Survey
-    from ray_prep.spec import Spec
     from ray_prep.transforms.chain import Chain
+    from ray_prep.work import Frozen
+
+# Child processes start, the source is listed, the version is committed.
+_START_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,11 @@ def outlook(recipe: Recipe) -> Outlook:
         work = Work(recipe.data, recipe.folder, frozen, carried.serialize().to_pybytes(), "plan", made_with())
         cut = list(_units(work, found, base, store, is_done=base is not None and _is_up_to_date(base, found, frozen, why)))
         to_run = [unit_items for unit_items, is_done in cut if not is_done]
-        tried = trial(recipe.freeze(frozen.mean, frozen.std) if frozen.mean else recipe, _sampled(found)) if to_run else None
+        tried = (
+            trial(recipe.freeze(frozen.mean, frozen.std) if frozen.mean else recipe, list(islice(found.items.items(), MOST_ITEMS)))
+            if to_run
+            else None
+        )
     return Outlook(
         name=recipe.name,
         source=recipe.source.uri,
@@ -132,6 +139,38 @@ def outlook(recipe: Recipe) -> Outlook:
     )
 
 
+def _why(recipe: Recipe, base: Base, found: Survey, frozen: Frozen) -> list[str]:
+    """Return why published rows would be made again."""
+    why = [
+        f"the rows of {split} follow from another recipe"
+        for split in sorted(found.counts)
+        if base.record.fingerprints.get(split, recipe.fingerprint(split)) != recipe.fingerprint(split)
+    ]
+    if len(frozen.classes) > len(base.frozen.classes):
+        why.append(f"new classes: {', '.join(frozen.classes[len(base.frozen.classes) :])}")
+    return why
+
+
+def _is_up_to_date(base: Base, found: Survey, frozen: Frozen, why: list[str]) -> bool:
+    is_as_published = found.is_as_published and frozen == base.frozen and base.record.limit is None
+    return is_as_published and not why and not base.has_retries
+
+
+def _units(work: Work, found: Survey, base: Base | None, store: Store, *, is_done: bool) -> Iterator[tuple[int, bool]]:
+    """Yield each unit's number of items, and whether it is done: what an earlier build has finished is found, not made again."""
+    receipts = None if is_done else Receipts(store, base.paths if base else set(), work.conditions)
+    for unit in units(work.recipe, work.frozen, found, "make", sorted(found.counts)):
+        receipt = receipts.find(unit.unit_id) if receipts else None
+        yield len(unit.items), is_done or (receipt is not None and attempts_to_add(receipt, retry_rejected=False) is None)
+
+
+def _stored_bytes(recipe: Recipe, split: str, tried: Trial | None) -> int:
+    """Return what an item's rows take: by what a few of them took where the recipe does not say it to the byte."""
+    if tried is None or not tried.row_bytes or (recipe.output.image == "tensor" and recipe.output.shape == "fixed"):
+        return item_bytes(recipe, split)
+    return round(tried.row_bytes * recipe.rows_per_item(split))
+
+
 def _walk(recipe: Recipe) -> Generator[tuple[str, str, str], None, None]:
     """Yield each step with the spec after it: originals' first, then what copies go through beside."""
     yield "decode", recipe.decode.color, str(recipe.start)
@@ -153,8 +192,14 @@ def outlook_text(found: Outlook) -> str:
     """Return an outlook for the terminal."""
     places = max(len(place) for place, _, _ in found.walk)
     names = max(len(name) for _, name, _ in found.walk)
-    lines = [f"{found.name}: {found.source} -> {found.target}", "", "after each step (height x width x channels, dtype, range)"]
-    lines += [f"  {place:{places}}  {name:{names}}  {spec}" for place, name, spec in found.walk]
+    lines = [f"{found.name}: {found.source} -> {found.target}", ""]
+    lines.append("after each step (height x width x channels, dtype, range; 256.. is 256 or more)")
+    is_copies = False
+    for place, name, spec in found.walk:
+        if place.startswith("augment.") and not is_copies:
+            is_copies = True
+            lines.append("  and of each copy, after preprocess")
+        lines.append(f"  {place:{places}}  {name:{names}}  {spec}")
     lines += [f"  note: {note}" for note in found.notes]
     lines += ["", f"listed {found.listed}" + (f", {sum(found.ignored.values())} other files ignored" if found.ignored else "")]
     if found.version is None:
@@ -167,4 +212,22 @@ def outlook_text(found: Outlook) -> str:
     splits = ", ".join(f"{name} {count}" for name, count in found.splits.items())
     lines.append(f"  splits: {splits}")
     lines.append(f"  {found.rows} rows in {found.units} units, about {bytes_text(found.bytes)} if all are accepted")
+    lines += _cost_lines(found)
     return "\n".join(lines)
+
+
+def _cost_lines(found: Outlook) -> Iterator[str]:
+    """Yield what a build would take here."""
+    if not found.units_to_run:
+        yield "nothing to make: a build would decode no image"
+        return
+    yield f"to make: {found.units_to_run} of {found.units} units, {found.items_to_run} images"
+    if found.trial:
+        workers = len(os.sched_getaffinity(0))
+        seconds = found.items_to_run * found.trial.item_s / workers + _START_S
+        rejected = f"; {found.trial.rejected} of them were rejected" if found.trial.rejected else ""
+        yield (
+            f"  about {seconds_text(seconds)} with {workers} workers here, if storage keeps up, "
+            f"and {found.trial.worker_bytes / 1e9:.1f} GB of memory each"
+        )
+        yield f"  (a guess by {found.trial.items} of the images: {found.trial.item_s * 1000:.1f} ms each{rejected})"

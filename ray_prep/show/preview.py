@@ -52,7 +52,8 @@ class Pictures:
 def preview(recipe: Recipe, path: Path, count: int) -> None:
     """Draw a contact sheet of a few images of the recipe's source.
 
-    Shown are, of the first 2,000 names that the source lists, those which a build takes first: so the same ones each time.
+    Shown are, of the first 2,000 names that the source lists, those which a build takes first: so the same ones each time. Where there
+    are copies, two images of three are ones that get them, and these come first.
 
     Args:
         recipe: What to show.
@@ -68,13 +69,21 @@ def preview(recipe: Recipe, path: Path, count: int) -> None:
     if not items:
         msg = f"{recipe.source.uri}: no image is listed there"
         raise StorageError(msg)
-    pairs = fetched(items[:count], recipe)
+    pairs = fetched(_chosen(items, recipe, count), recipe)
     legend = []
     if recipe.needs_constants:
         recipe = _with_constants(recipe, pairs)
         legend.append(f"the constants of normalize: dataset are those of these {len(pairs)} images here")
     rows = [walked(recipe, item, data) for item, data in pairs]
     draw(recipe, rows, path, legend)
+
+
+def _chosen(items: list[Item], recipe: Recipe, count: int) -> list[Item]:
+    if not recipe.copies.copies:
+        return items[:count]
+    copied = [item for item in items if recipe.is_augmented(assigned_split(item, recipe))]
+    chosen = {item.key: item for item in (*copied[: -(-2 * count // 3)], *items)}
+    return sorted(list(chosen.values())[:count], key=lambda item: not recipe.is_augmented(assigned_split(item, recipe)))
 
 
 def fetched(items: list[Item], recipe: Recipe) -> list[tuple[Item, bytes | SampleError]]:

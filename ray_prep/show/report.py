@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ray_prep.build import BuildReport
-    from ray_prep.storage import StorageOptions
     from ray_prep.messages import Tick
+    from ray_prep.storage import StorageOptions
 
 _PLAIN_LINE_S = 10.0
 

@@ -112,7 +112,7 @@ def test_a_commit_whose_reply_the_network_lost_is_found(faulty_proxy: Any, moto_
 def test_an_endpoint_that_is_not_there_is_said_so_in_time(moto_server: Any) -> None:
     """Within 30 s, by name; so is a bucket that does not exist."""
     nobody = StorageOptions(endpoint="http://127.0.0.1:9", region="us-east-1", allow_http=True)
-    with pytest.raises(StorageError, match="127.0.0.1:9 does not answer"):
+    with pytest.raises(StorageError, match=r"127\.0\.0\.1:9 does not answer"):
         open_dataset("s3://bucket/t", storage_options=nobody)
     with pytest.raises(StorageError, match="there is no bucket 'missing'"):
         open_dataset("s3://missing/t", storage_options=moto_server.options)
