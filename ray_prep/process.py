@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING
 
 import cv2
 import pyarrow as pa
 from PIL import AvifImagePlugin
 
 from ray_prep.image.allocation import keep_large_buffers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
 
 
 def settle_process() -> None:
@@ -32,6 +38,16 @@ def spare_pandas() -> None:
     For worker processes alone: Arrow (26) decides once, at its first list, whether there is a pandas; a `python` step may still import it.
     """
     if "pandas" not in sys.modules:
-        sys.modules["pandas"] = None  # type: ignore[assignment]  # how Python is told that an import fails
+        refusal = _NoPandas()
+        sys.meta_path.insert(0, refusal)
         pa.array([0])
-        del sys.modules["pandas"]
+        sys.meta_path.remove(refusal)
+
+
+class _NoPandas(MetaPathFinder):
+    """Finds every module where it is, but says that there is no pandas."""
+
+    def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> None:
+        if name == "pandas":
+            msg = "kept from being imported by Arrow"
+            raise ImportError(msg)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from ray_prep.errors import RecipeError
+from ray_prep.validation import validate
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A part of a section."""
+
+    depth: int = 1
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a recipe."""
+
+    size: int
+    share: float = 0.5
+    kind: Literal["wide", "tall"] = "wide"
+    names: tuple[str, ...] = ()
+    inner: Inner = field(default_factory=Inner)
+    either: int | Literal["all"] = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            msg = f"size should be 0 or more, got {self.size}"
+            raise ValueError(msg)
+
+
+def test_what_fits_is_made() -> None:
+    """Plain data becomes the typed object, lists become tuples, nested mappings their own class."""
+    made = validate(Section, {"size": 3, "names": ["a"], "inner": {"depth": 2}, "either": "all"}, "here")
+    assert made == Section(3, names=("a",), inner=Inner(2), either="all")
+
+
+@pytest.mark.parametrize(
+    ("raw", "what"),
+    [
+        (None, "here.size: is needed and was not given"),
+        ({"size": "x"}, "here.size: should be a valid integer, unable to parse string as an integer, got 'x'"),
+        ({"size": -1}, "here: size should be 0 or more, got -1"),
+        ({"size": 1, "sise": 2}, "here.sise: unknown key; did you mean 'size'?"),
+        ({"size": 1, "zzz": 2}, "here.zzz: unknown key; known are size, share, kind, names, inner, either"),
+        ({"size": 1, "kind": "wyde"}, "here.kind: should be 'wide' or 'tall', got 'wyde'; did you mean 'wide'?"),
+        ({"size": 1, "inner": {"dept": 2}}, "here.inner.dept: unknown key; did you mean 'depth'?"),
+        ({"size": 1, "inner": 3}, "here.inner: should be a mapping of keys to values, got 3"),
+        ({"size": 1, "names": [1]}, "here.names[0]: should be a valid string, got 1"),
+        ({"size": 1, "share": float("inf")}, "here.share: should be a finite number, got inf"),
+        ([1], "here: should be a mapping of keys to values, got [1]"),
+        ({"size": "x" * 500}, "…"),
+    ],
+)
+def test_what_does_not_fit_is_named(raw: object, what: str) -> None:
+    """The field's path, what was given (cut where it is long), what would be right."""
+    with pytest.raises(RecipeError) as caught:
+        validate(Section, raw, "here")
+    assert what in str(caught.value)
+    assert len(str(caught.value)) < 220
