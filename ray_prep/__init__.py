@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ray_prep.build import BuildReport, build
+    from ray_prep.build import build
+    from ray_prep.build_report import BuildReport
     from ray_prep.dataset.reader import Dataset, open
     from ray_prep.errors import (
         BuildError,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BuildError": "ray_prep.errors",
-    "BuildReport": "ray_prep.build",
+    "BuildReport": "ray_prep.build_report",
     "CheckFailed": "ray_prep.errors",
     "Conflict": "ray_prep.errors",
     "Dataset": "ray_prep.dataset.reader",

@@ -71,15 +71,19 @@ class Base:
         assert self.snapshot.record is not None
         return read_rejections(self.store, self.snapshot.record)
 
-    def known_items(self) -> Iterator[KnownItem]:
-        """Yield every item it accepted or rejected, once; rows of one item stand together in a shard."""
+    def known_items(self, *, with_uri: bool = False) -> Iterator[KnownItem]:
+        """Yield every item it accepted or rejected, once; rows of one item stand together in a shard.
+
+        Args:
+            with_uri: Whether accepted items come with their uri, which is read for containers alone.
+        """
         last = None
-        names = ("key", "source_version", "source_facts", "split")
+        names = ("key", "source_version", "source_facts", "split", *(("source_uri",) if with_uri else ()))
         for batch in live_rows(self.snapshot, self.options, names):
             columns = [batch.column(name).to_pylist() for name in names]
-            for key, version, facts, split in zip(*columns, strict=True):
+            for key, version, facts, split, *uri in zip(*columns, strict=True):
                 if key != last:
-                    yield KnownItem(key, "", version, facts, split, "live")
+                    yield KnownItem(key, uri[0] if uri else "", version, facts, split, "live")
                 last = key
         for rejection in self.rejections():
             state = "duplicate" if rejection.reason == "duplicate_key" else "rejected"

@@ -81,6 +81,7 @@ def plan(recipe: RecipeFile, overrides: Override = None, json_file: JsonFile = N
     from ray_prep.recipe import Recipe
     from ray_prep.show.outlook import outlook, outlook_text
 
+    _check_json(json_file)
     found = outlook(Recipe.load(recipe, overrides or ()))
     typer.echo(outlook_text(found))
     _write_json(json_file, found.to_dict())
@@ -135,6 +136,7 @@ def build(
     from ray_prep.recipe import Recipe
     from ray_prep.show.report import TerminalProgress, report_text
 
+    _check_json(json_file)
     loaded = Recipe.load(recipe, overrides or ())
     with TerminalProgress() as progress:
         report = run(
@@ -213,6 +215,12 @@ def _storage(endpoint: str | None) -> StorageOptions:
     return StorageOptions(endpoint=endpoint, allow_http=bool(endpoint and endpoint.startswith("http://")))
 
 
+def _check_json(path: Path | None) -> None:
+    """Refuse a place that cannot be written before a build of hours, not after."""
+    if path is not None and not path.parent.is_dir():
+        raise RecipeError(f"--json {path}: there is no folder {path.parent}")
+
+
 def _write_json(path: Path | None, data: dict[str, Any]) -> None:
     if path is not None:
         path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
@@ -240,6 +248,11 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `ray-prep files … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a sheet or recipe that cannot be written; a full disk
+        if _Debug.is_on:
+            traceback.print_exc()
+        sys.stderr.write(f"ray-prep: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}\n")
+        return 3
     except Exception as error:
         if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):  # click's own: a wrong option
             sys.stderr.write(f"ray-prep: {error.format_message()}\n")

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from ray_prep.storage import StorageOptions
 
 
+UnitKind = Literal["make", "measure", "copy"]
+# The split of a unit whose items are containers.
+EVERY = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What all units of a build share, as those need it who only pass it on.
@@ -39,8 +44,8 @@ class UnitRef:
 
     Args:
         unit_id: The hash of everything its bytes follow from.
-        kind: `make` shards of its items, or `measure` their pixels for `normalize: dataset`.
-        split: The one split all its items are in.
+        kind: `make` shards of its items, `measure` their pixels for `normalize: dataset`, or `copy` a shard without them.
+        split: The one split all its items are in; `EVERY` for containers, whose members are in any.
         plan_file: Path of the plan below the table's root.
         row_group: The row group of the plan that holds its items.
         rows: How many items.
@@ -48,7 +53,7 @@ class UnitRef:
     """
 
     unit_id: str
-    kind: Literal["make", "measure"]
+    kind: UnitKind
     split: str
     plan_file: str
     row_group: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,18 +13,22 @@ import pyarrow.parquet as pq
 from ray_prep.cut import cut, item_bytes, typical_items, unit_id
 from ray_prep.dataset.schema import carried_names, carried_type
 from ray_prep.errors import RecipeError
-from ray_prep.messages import UnitRef
+from ray_prep.messages import EVERY, UnitRef
 from ray_prep.receipt import WORK_FOLDER, Receipt, receipt_path
+from ray_prep.sample import Item
 from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS
 from ray_prep.work import Frozen, items_to_batch, plan_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
+    from ray_prep.dataset.shard import Shard
+    from ray_prep.duplicates import Holder
+    from ray_prep.messages import UnitKind
     from ray_prep.recipe import Recipe
     from ray_prep.sample import Item
     from ray_prep.storage import Store
-    from ray_prep.survey import Survey
+from ray_prep.survey import Survey
 
 # A plan's footer is read for every unit of the file, and grows with its row groups.
 _UNITS_A_FILE = 64
@@ -140,7 +144,7 @@ class Unit:
     items: tuple[Item, ...]
 
 
-def units(recipe: Recipe, frozen: Frozen, found: Survey, kind: Literal["make", "measure"], splits: Sequence[str]) -> Iterator[Unit]:
+def units(recipe: Recipe, frozen: Frozen, found: Survey, kind: UnitKind, splits: Sequence[str]) -> Iterator[Unit]:
     """Cut a survey's items into units.
 
     Args:
@@ -151,10 +155,25 @@ def units(recipe: Recipe, frozen: Frozen, found: Survey, kind: Literal["make", "
         splits: Which splits' items.
     """
     for split in splits:
-        typical = typical_items(found.counts[split], item_bytes(recipe, split), recipe.output.shard_mb)
-        fingerprint = recipe.fingerprint(split)
+        typical = 1 if split == EVERY else typical_items(found.counts[split], item_bytes(recipe, split), recipe.output.shard_mb)
+        fingerprint = recipe.whole_fingerprint if split == EVERY else recipe.fingerprint(split)
         for items in cut((item for item in found.items.items() if item.split == split), typical):
             yield Unit(unit_id(kind, split, fingerprint, frozen.digest, items), split, tuple(items))
+
+
+def copy_units(recipe: Recipe, frozen: Frozen, shards: Mapping[str, Shard], losers: Mapping[str, Sequence[Holder]]) -> Iterator[Unit]:
+    """Return a unit for each shard that is to be copied without some images.
+
+    Args:
+        recipe: Of the build.
+        frozen: The values in force.
+        shards: The shards by path.
+        losers: The images to leave out, by shard.
+    """
+    for path, holders in sorted(losers.items()):
+        split = shards[path].split
+        items = tuple(Item(holder.key, path, holder.version) for holder in sorted(holders, key=lambda holder: (holder.key, holder.uri)))
+        yield Unit(unit_id("copy", split, recipe.fingerprint(split), frozen.digest, items), split, items)
 
 
 class PlanFiles:
@@ -170,10 +189,10 @@ class PlanFiles:
         self._store = store
         self._prefix = f"{WORK_FOLDER}/plan-{build_id}"
         self._carried = carried
-        self._pending: list[tuple[Literal["make", "measure"], Unit, int]] = []
+        self._pending: list[tuple[UnitKind, Unit, int]] = []
         self._files: list[str] = []
 
-    def add(self, kind: Literal["make", "measure"], unit: Unit, attempts: int = 0) -> list[UnitRef]:
+    def add(self, kind: UnitKind, unit: Unit, attempts: int = 0) -> list[UnitRef]:
         """Take a unit that is to be done; return references once their file is written."""
         self._pending.append((kind, unit, attempts))
         return self.flush() if len(self._pending) >= _UNITS_A_FILE else []

@@ -28,7 +28,6 @@ class Receipt:
 
     Args:
         unit_id: The unit.
-        split: Its split.
         items: Items it was given.
         shards: What it put into the table's folder, in order.
         rejections: Items that did not make it.
@@ -39,7 +38,6 @@ class Receipt:
     """
 
     unit_id: str
-    split: str
     items: int
     shards: tuple[ShardFacts, ...] = ()
     rejections: tuple[Rejection, ...] = ()

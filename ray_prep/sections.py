@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ray_prep.errors import RecipeError, did_you_mean
+from ray_prep.seed import split_of
+
+if TYPE_CHECKING:
+    from ray_prep.sample import Item
 
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -18,12 +22,12 @@ class Filter:
     Args:
         min_side: Smallest height and width of the upright picture, pixels.
         max_aspect: Largest ratio of the longer to the shorter side; None for any.
-        duplicates: `keep` every picture.
+        duplicates: `keep` every picture, or `drop` those whose file has the same bytes as another's: the smallest key stays.
     """
 
     min_side: int = 1
     max_aspect: float | None = None
-    duplicates: Literal["keep"] = "keep"
+    duplicates: Literal["keep", "drop"] = "keep"
 
     def __post_init__(self) -> None:
         if self.min_side < 1:
@@ -109,6 +113,32 @@ class Split:
             raise RecipeError(msg)
         return cls(by, ratios)
 
+    def of(self, item: Item) -> str:
+        """Return an item's split.
+
+        Raises:
+            RecipeError: The source, or the column the rule names, says nothing of this item.
+        """
+        if self.by == "key":
+            return split_of(item.key, self.ratios)
+        if self.by == "source":
+            if item.split is None:
+                msg = (
+                    f"split: `by: source` takes each item's split from the source, and {item.key!r} has none; "
+                    "name a split column (source.columns.split), use train/val/test folders, or give shares"
+                )
+                raise RecipeError(msg)
+            if not SPLIT_NAME.fullmatch(item.split):
+                msg = f"split: {item.key!r} has the split {item.split!r}, which does not do as a name: letters, digits, _ and - only"
+                raise RecipeError(msg)
+            return item.split
+        value = item.label if self.by == "label" and "label" not in item.columns else item.columns.get(self.by)
+        if value is None:
+            known = ", ".join(sorted(item.columns)) or "none"
+            msg = f"split.by: {item.key!r} has no value in column {self.by!r}; the source's columns are {known}"
+            raise RecipeError(msg)
+        return split_of(str(value), self.ratios)
+
 
 @dataclass(frozen=True)
 class Output:
@@ -146,11 +176,13 @@ class Checks:
         max_rejected: Largest share of listed images that may be rejected, what the filter took out not counted.
         min_images: Fewest accepted images.
         max_drop: Largest share of the published images that one build may take away.
+        cross_split_duplicates: Most images that may have a twin (the same bytes) in another split; None to not look.
     """
 
     max_rejected: float = 0.01
     min_images: int = 1
     max_drop: float = 0.2
+    cross_split_duplicates: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_rejected", "max_drop"):

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ray_prep.errors import RecipeError, StorageError
+from ray_prep.errors import StorageError
 from ray_prep.sample import Item, Rejection
-from ray_prep.sections import SPLIT_NAME
-from ray_prep.seed import order, split_of
+from ray_prep.seed import order
 from ray_prep.spool import BUCKETS, Spool
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
         if limit is not None and sum(found.counts.values()) >= limit:
             break
         item = holders[0]
-        split = assigned_split(item, recipe)
+        split = recipe.split.of(item)
         found.counts[split] += 1
         if item.label is not None:
             found.labels.add(item.label)
@@ -182,31 +181,3 @@ def _count(found: Survey, *, is_known: bool, is_same: bool) -> None:
         found.changed += 1
     else:
         found.added += 1
-
-
-def assigned_split(item: Item, recipe: Recipe) -> str:
-    """Return an item's split by the recipe's rule.
-
-    Raises:
-        RecipeError: The source, or the column the rule names, says nothing of this item.
-    """
-    rule = recipe.split
-    if rule.by == "key":
-        return split_of(item.key, rule.ratios)
-    if rule.by == "source":
-        if item.split is None:
-            msg = (
-                f"split: `by: source` takes each item's split from the source, and {item.key!r} has none; "
-                "name a split column (source.columns.split), use train/val/test folders, or give shares"
-            )
-            raise RecipeError(msg)
-        if not SPLIT_NAME.fullmatch(item.split):
-            msg = f"split: {item.key!r} has the split {item.split!r}, which does not do as a name: letters, digits, _ and - only"
-            raise RecipeError(msg)
-        return item.split
-    value = item.label if rule.by == "label" and "label" not in item.columns else item.columns.get(rule.by)
-    if value is None:
-        known = ", ".join(sorted(item.columns)) or "none"
-        msg = f"split.by: {item.key!r} has no value in column {rule.by!r}; the source's columns are {known}"
-        raise RecipeError(msg)
-    return split_of(str(value), rule.ratios)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from os import SEEK_END
 from typing import TYPE_CHECKING, Self
 
 from ray_prep.dataset.record import ShardFacts
@@ -29,11 +30,10 @@ class Tally:
     def __init__(self, folder: Path) -> None:
         self._spool = (folder / "rejections.pickle").open("w+b")
         self.shards: list[ShardFacts] = []
-        self.counts: dict[str, Counter[str]] = {}
-        self.sums: dict[str, tuple[int, ...]] = {}
         self.rejected_by_reason: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         self.decoded = 0
+        self.copied_rows = 0
         self.rejected_new = 0
         self.source_bytes = 0
 
@@ -50,13 +50,7 @@ class Tally:
             receipt: What it left.
             is_new: Whether it ran in this build.
         """
-        for made in receipt.shards:
-            self.shards.append(made)
-            counts = self.counts.setdefault(receipt.split, Counter())
-            counts.update(made.labels)
-            if unlabelled := made.images - sum(made.labels.values()):
-                counts[""] += unlabelled
-            self.sums[receipt.split] = add_sums((self.sums.get(receipt.split, ()), made.sums))
+        self.shards += receipt.shards
         self.reject(receipt.rejections)
         if is_new:
             self.decoded += receipt.items
@@ -65,6 +59,7 @@ class Tally:
 
     def reject(self, rejections: Iterable[Rejection]) -> None:
         """Add rejections."""
+        self._spool.seek(0, SEEK_END)
         for rejection in rejections:
             pickle.dump(rejection, self._spool)
             self.rejected_by_reason[rejection.reason] += 1
@@ -75,6 +70,28 @@ class Tally:
         self._spool.seek(0)
         for _ in range(self.rejected):
             yield pickle.load(self._spool)
+
+    def replace(self, path: str, shards: Iterable[ShardFacts]) -> None:
+        """Take other shards in place of one."""
+        self.shards = [made for made in self.shards if made.shard.path != path] + list(shards)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Accepted items by split and class; the class of items without a label is ""."""
+        counts: dict[str, Counter[str]] = {}
+        for made in self.shards:
+            split = counts.setdefault(made.shard.split, Counter())
+            split.update(made.labels)
+            if unlabelled := made.images - sum(made.labels.values()):
+                split[""] += unlabelled
+        return {split: dict(sorted(labels.items())) for split, labels in sorted(counts.items())}
+
+    @property
+    def sums(self) -> dict[str, tuple[int, ...]]:
+        """n, Σ and Σ² of each channel of the originals, by split."""
+        splits = sorted({made.shard.split for made in self.shards})
+        sums = {split: add_sums(made.sums for made in self.shards if made.shard.split == split) for split in splits}
+        return {split: known for split, known in sums.items() if known}
 
     @property
     def accepted(self) -> int:

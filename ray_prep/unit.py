@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ray_prep.dataset.record import ShardFacts
-from ray_prep.dataset.schema import carried_names
-from ray_prep.dataset.shard import ShardWriter
+import numpy as np
+
+from ray_prep.dataset.record import TRAINING
+from ray_prep.dataset.shard import Shard
+from ray_prep.dataset.shard_reader import ShardReader
 from ray_prep.dataset.sums import add_sums
-from ray_prep.errors import FetchError, SampleError, StorageError
+from ray_prep.errors import SampleError, StorageError
 from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
 from ray_prep.messages import Tick
 from ray_prep.receipt import Receipt, receipt_path
-from ray_prep.sample import Item, Rejection
+from ray_prep.sample import Rejection
+from ray_prep.shelf import Shelf
 from ray_prep.walk import Walk
 from ray_prep.work import read_items
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from ray_prep.dataset.record import ShardFacts
     from ray_prep.messages import UnitRef
+    from ray_prep.sample import Item
     from ray_prep.work import Work
 
 TICK_S = 0.25
 # So many pictures that are not there, and none that is: that is no fault of theirs, the source's place is wrong or was emptied.
 _ALL_MISSING = 20
-# A shard is closed early where a unit's items turned out larger than the plan thought.
-_SHARD_OVERRUN = 1.5
 # With every item in a process of its own the bytes fetched ahead are few: a unit that died once may have died of memory.
 _ISOLATED_WINDOW = 64
 
@@ -77,51 +80,24 @@ def run_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_iso
     """
     started = time.monotonic()
     items = read_items(work, ref)
-    rejections: list[Rejection] = []
-    made: list[ShardFacts] = []
-    sums: tuple[int, ...] = ()
-    source_bytes = 0
     signs = _Signs(notify)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-")))
-        isolation = stack.enter_context(Isolation(work)) if is_isolated else None
-        walk = Walk(work.recipe, work.class_ids)
-        shelf = _Shelf(work, ref, folder)
-        stack.callback(shelf.abort)
-        method: Literal["rows", "measured"] = "rows" if ref.kind == "make" else "measured"
-        fetched = fetch(
-            items,
-            work.recipe.source.storage_options,
-            window=_ISOLATED_WINDOW if is_isolated else None,
-            on_wait=lambda: signs.send(is_waiting=True),
-        )
-        stack.enter_context(fetched)
-        for item, data in fetched:
-            outcome: Any = None
-            try:
-                if isinstance(data, SampleError):
-                    raise data
-                source_bytes += len(data)
-                outcome = isolation.run(method, ref.split, item, data) if isolation else getattr(walk, method)(ref.split, item, data)
-            except SampleError as error:
-                rejections.append(_rejection(item, error, ref.attempts))
-                _refuse_an_empty_source(rejections, work, has_any=bool(shelf.images or sums))
-            else:
-                if ref.kind == "make":
-                    made.extend(shelf.put(item, outcome))
-                else:
-                    sums = add_sums((sums, outcome))
-            signs.finished(0 if isinstance(data, FetchError) else len(data), is_rejected=outcome is None)
-        made.extend(shelf.close())
+        bench = _Bench(work, ref, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-"))))
+        stack.callback(bench.abort)
+        if ref.kind == "copy":
+            _copy(bench, items, signs)
+        else:
+            isolation = stack.enter_context(Isolation(work)) if is_isolated else None
+            _judge(bench, _pictures(work, items, signs, stack, is_isolated=is_isolated), signs, isolation)
+        bench.close()
     signs.send()
     receipt = Receipt(
         unit_id=ref.unit_id,
-        split=ref.split,
-        items=len(items),
-        shards=tuple(made),
-        rejections=tuple(rejections),
-        sums=sums,
-        source_bytes=source_bytes,
+        items=bench.items,
+        shards=tuple(bench.made),
+        rejections=tuple(bench.rejections),
+        sums=bench.sums,
+        source_bytes=bench.source_bytes,
         conditions=work.conditions,
         seconds=round(time.monotonic() - started, 3),
     )
@@ -129,78 +105,129 @@ def run_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_iso
     return receipt
 
 
-def _rejection(item: Item, error: SampleError, attempts: int) -> Rejection:
-    return Rejection(item.key, item.uri, item.version, error.stage, error.reason, error.message, attempts + 1)
-
-
-def _refuse_an_empty_source(rejections: list[Rejection], work: Work, *, has_any: bool) -> None:
-    if not has_any and len(rejections) == _ALL_MISSING and all(rejection.reason == "missing" for rejection in rejections):
-        msg = (
-            f"{work.recipe.source.uri}: the first {_ALL_MISSING} pictures that it lists are not there (such as {rejections[0].uri}); "
-            "is the path right, and is the storage mounted?"
-        )
-        raise StorageError(msg)
-
-
-class _Shelf:
-    """Rows go in, shards come out: spooled to local disk, put into the table's folder once, whole.
+class _Bench:
+    """What has become of a unit so far.
 
     Args:
         work: What all units of the build share.
         ref: The unit.
-        folder: Where files are spooled.
+        folder: Where shards are spooled.
     """
 
     def __init__(self, work: Work, ref: UnitRef, folder: Path) -> None:
-        self._work = work
-        self._ref = ref
+        self.work = work
+        self.ref = ref
+        self.items = 0
+        self.accepted = 0
+        self.source_bytes = 0
+        self.made: list[ShardFacts] = []
+        self.rejections: list[Rejection] = []
+        self.sums: tuple[int, ...] = ()
         self._folder = folder
-        names = work.carried_schema.names
-        self._columns = dict(zip(names, carried_names(names), strict=True))
-        self._limit_bytes = int(work.recipe.output.shard_mb * 1e6 * _SHARD_OVERRUN)
-        self._writer: ShardWriter | None = None
-        self._labels: Counter[str] = Counter()
-        self._shard_images = 0
-        self._sums: tuple[int, ...] = ()
-        self.images = 0
+        self._shelves: dict[str, Shelf] = {}
 
-    def put(self, item: Item, rows: list[dict[str, Any]]) -> list[ShardFacts]:
-        """Take all rows of one item; return the shard they filled, if they did."""
-        if self._writer is None:
-            self._writer = ShardWriter(
-                self._folder,
-                self._work.schema,
-                self._ref.split,
-                compression=self._work.recipe.output.compression,
-                footer={"fingerprint": self._work.recipe.fingerprint(self._ref.split), **self._work.made_with},
-            )
-        for row in rows:
-            for name, value in row.pop("columns").items():
-                row[self._columns[name]] = value
-            self._writer.append(row)
-            if row["sums"] is not None:
-                self._sums = add_sums((self._sums, row["sums"]))
-        if item.label is not None:
-            self._labels[item.label] += 1
-        self.images += 1
-        self._shard_images += 1
-        return self.close() if self._writer.bytes_written >= self._limit_bytes else []
+    def put(self, split: str, rows: list[dict[str, Any]], footer: dict[str, str] | None = None) -> None:
+        """Store all rows of one item."""
+        shelf = self._shelves.get(split)
+        if shelf is None:
+            shelf = self._shelves[split] = Shelf(self.work, self.ref.unit_id, split, self._folder, footer)
+        self.made += shelf.put(rows)
 
-    def close(self) -> list[ShardFacts]:
-        """Finish the open shard, if there is one, and put it where it belongs."""
-        if self._writer is None:
-            return []
-        file = self._writer.close()
-        self._work.store.put_file(file.shard.path, str(file.local_path))
-        file.local_path.unlink()
-        made = ShardFacts(file.shard, self._ref.unit_id, self._shard_images, dict(sorted(self._labels.items())), self._sums)
-        self._writer = None
-        self._labels = Counter()
-        self._shard_images = 0
-        self._sums = ()
-        return [made]
+    def close(self) -> None:
+        """Finish what is open; splits in the order of their names."""
+        for _, shelf in sorted(self._shelves.items()):
+            self.made += shelf.close()
 
     def abort(self) -> None:
-        """Let go of a half-written shard."""
-        if self._writer is not None:
-            self._writer.abort()
+        """Let go of what is half written."""
+        for shelf in self._shelves.values():
+            shelf.abort()
+
+
+def _pictures(
+    work: Work, items: list[Item], signs: _Signs, stack: ExitStack, *, is_isolated: bool
+) -> Iterator[tuple[Item, bytes | SampleError]]:
+    """Yield the unit's pictures: its items' bytes fetched ahead, or what is in its containers, front to back."""
+
+    def waiting() -> None:
+        signs.send(is_waiting=True)
+
+    if work.recipe.source.is_container:
+        for container in items:
+            yield from work.recipe.source.members(container, waiting)
+    else:
+        window = _ISOLATED_WINDOW if is_isolated else None
+        yield from stack.enter_context(fetch(items, work.recipe.source.storage_options, window=window, on_wait=waiting))
+
+
+def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], signs: _Signs, isolation: Isolation | None) -> None:
+    """Take every picture to its rows, or to its rejection."""
+    recipe, ref = bench.work.recipe, bench.ref
+    walk = Walk(recipe, bench.work.class_ids)
+    method: Literal["rows", "measured"] = "rows" if ref.kind == "make" else "measured"
+    for item, data in pictures:
+        split = ref.split
+        outcome: Any = None
+        size_bytes = 0
+        try:
+            if isinstance(data, SampleError):
+                raise data
+            size_bytes = len(data)
+            if recipe.source.is_container:
+                split = recipe.split.of(item)
+                if ref.kind == "measure" and split != TRAINING:
+                    continue
+            outcome = isolation.run(method, split, item, data) if isolation else getattr(walk, method)(split, item, data)
+        except SampleError as error:
+            message, attempts = error.message, ref.attempts + 1
+            bench.rejections.append(Rejection(item.key, item.uri, item.version, error.stage, error.reason, message, attempts))
+            _refuse_an_empty_source(bench)
+        else:
+            bench.accepted += 1
+            if ref.kind == "make":
+                bench.put(split, outcome)
+            else:
+                bench.sums = add_sums((bench.sums, outcome))
+        bench.items += 1
+        bench.source_bytes += size_bytes
+        signs.finished(size_bytes, is_rejected=outcome is None)
+
+
+def _copy(bench: _Bench, losers: list[Item], signs: _Signs) -> None:
+    """Copy a shard without the rows of some items: survivors in their order, the old footer kept.
+
+    Args:
+        bench: The unit.
+        losers: Their keys; the uri of each is the shard's path.
+        signs: Told of each image.
+    """
+    keys = {item.key for item in losers}
+    is_encoded, dtype = bench.work.recipe.output.image != "tensor", bench.work.recipe.image_column.dtype
+    shard = Shard(losers[0].uri, bench.ref.split, 0, 0, "", "", "")
+    with ShardReader(bench.work.store, shard) as reader:
+        for group in range(len(reader.group_rows)):
+            table = reader.table(group, bench.work.schema.names)
+            place = table.schema.get_field_index("image")
+            images = table.column(place).combine_chunks()
+            rows = table.remove_column(place).to_pylist()
+            for number, row in enumerate(rows):
+                value = images[number]
+                row["image"] = value.as_py() if is_encoded else np.frombuffer(value.as_buffer(), dtype).reshape(_shape(row))
+            for key, copies in groupby(rows, lambda row: row["key"]):
+                if key not in keys:
+                    bench.put(shard.split, list(copies), reader.footer)
+                signs.finished(0, is_rejected=key in keys)
+
+
+def _shape(row: dict[str, Any]) -> tuple[int, int, int]:
+    return row["height"], row["width"], row["channels"]
+
+
+def _refuse_an_empty_source(bench: _Bench) -> None:
+    rejections = bench.rejections
+    if bench.accepted == 0 and len(rejections) == _ALL_MISSING and all(rejection.reason == "missing" for rejection in rejections):
+        msg = (
+            f"{bench.work.recipe.source.uri}: the first {_ALL_MISSING} pictures that it lists are not there (such as {rejections[0].uri}); "
+            "is the path right, and is the storage mounted?"
+        )
+        raise StorageError(msg)

@@ -24,6 +24,7 @@ class Outcome:
         examples: The first rejection of each reason, as a line for people.
         published: Images in the version before; 0 where there is none.
         removed: Of those, how many are no longer on offer.
+        cross_split_duplicates: Images that have a twin in another split; None where nobody looked.
     """
 
     listed: int
@@ -32,6 +33,7 @@ class Outcome:
     examples: Mapping[str, str]
     published: int
     removed: int
+    cross_split_duplicates: int | None = None
 
 
 def max_rejected(checks: Checks, outcome: Outcome) -> str | None:
@@ -74,10 +76,22 @@ def max_drop(checks: Checks, outcome: Outcome) -> str | None:
     )
 
 
+def cross_split_duplicates(checks: Checks, outcome: Outcome) -> str | None:
+    """Refuse a build that teaches and tests with the same image."""
+    allowed, count = checks.cross_split_duplicates, outcome.cross_split_duplicates
+    if allowed is None or count is None or count <= allowed:
+        return None
+    return (
+        f"checks.cross_split_duplicates: {count} images have the same bytes as one in another split, and {allowed} may; "
+        "set filter.duplicates to drop, or split by a column that keeps twins together"
+    )
+
+
 CHECKS: dict[str, Callable[[Checks, Outcome], str | None]] = {
     "max_rejected": max_rejected,
     "min_images": min_images,
     "max_drop": max_drop,
+    "cross_split_duplicates": cross_split_duplicates,
 }
 
 

@@ -11,7 +11,7 @@ from ray_prep.dataset.shard_reader import ShardReader, ahead
 from ray_prep.storage import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ray_prep.dataset.log import Snapshot
     from ray_prep.dataset.shard import Shard
@@ -21,20 +21,24 @@ _SHARDS_AHEAD = 8
 
 
 def live_rows(snapshot: Snapshot, options: StorageOptions, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Stream columns of all rows of a version, shard by shard in the order of their paths, in the shards' own order.
+    """Stream columns of all rows of a version, shard by shard in the order of their paths; as `shard_rows` otherwise."""
+    return shard_rows(open_store(snapshot.uri, options), snapshot.shards, columns)
+
+
+def shard_rows(store: Store, shards: Iterable[Shard], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Stream columns of all rows of some shards, published or not, in the shards' own order.
 
     A few shards are read ahead in threads; what is asked for of them is all that is in memory.
 
     Args:
-        snapshot: The version.
-        options: How its store is reached.
+        store: The table's folder.
+        shards: The shards.
         columns: Which; `split` may be one. After them comes `shard`, the path of the row's file.
 
     Raises:
         StorageError: A shard is not there or damaged, or storage is unreachable.
     """
-    store = open_store(snapshot.uri, options)
-    for batches in ahead((partial(_read, store, shard, tuple(columns)) for shard in snapshot.shards), _SHARDS_AHEAD):
+    for batches in ahead((partial(_read, store, shard, tuple(columns)) for shard in shards), _SHARDS_AHEAD):
         yield from batches
 
 

@@ -157,9 +157,9 @@ class Record:
         return {name: getattr(self, name) for name in names[: names.index("versions") + 1]}
 
     def to_json(self) -> Json:
-        """Return the record as it is kept in storage; equal records give equal bytes."""
+        """Return the record as it is kept in storage. Mappings keep their order: that of a recipe's shares and of the columns means something."""
         known = {"format": FORMAT, **asdict(self), "mean": self.mean, "std": self.std}
-        return (json.dumps(known, sort_keys=True, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
+        return (json.dumps(known, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
 
     @classmethod
     def from_json(cls, data: Json) -> Self:

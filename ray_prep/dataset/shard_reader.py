@@ -76,6 +76,12 @@ class ShardReader:
         if self._file is not None:
             self._file.close()
 
+    @property
+    def footer(self) -> dict[str, str]:
+        """What the file says of its making."""
+        raw: dict[bytes, bytes] = self._parquet.metadata.metadata or {}
+        return {name.decode(): value.decode() for name, value in raw.items() if not name.startswith(b"ARROW:")}
+
     def table(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Return columns of one row group, in the order asked for; `split` is one of them, and `image` is large_binary.
 

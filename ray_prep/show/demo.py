@@ -15,7 +15,7 @@ from ray_prep.show.report import report_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ray_prep.build import Progress
+    from ray_prep.progress import Progress
 
 RECIPE = """\
 name: demo

@@ -15,7 +15,6 @@ from ray_prep.image.fetch import fetch
 from ray_prep.seed import order
 from ray_prep.show.caption import applied_text
 from ray_prep.show.sheet import SheetCell, SheetRejection, SheetRow, render_sheet, write_png
-from ray_prep.survey import assigned_split
 from ray_prep.transforms.values import Normalize
 from ray_prep.walk import Walk
 
@@ -81,9 +80,9 @@ def preview(recipe: Recipe, path: Path, count: int) -> None:
 def _chosen(items: list[Item], recipe: Recipe, count: int) -> list[Item]:
     if not recipe.copies.copies:
         return items[:count]
-    copied = [item for item in items if recipe.is_augmented(assigned_split(item, recipe))]
+    copied = [item for item in items if recipe.is_augmented(recipe.split.of(item))]
     chosen = {item.key: item for item in (*copied[: -(-2 * count // 3)], *items)}
-    return sorted(list(chosen.values())[:count], key=lambda item: not recipe.is_augmented(assigned_split(item, recipe)))
+    return sorted(list(chosen.values())[:count], key=lambda item: not recipe.is_augmented(recipe.split.of(item)))
 
 
 def fetched(items: list[Item], recipe: Recipe) -> list[tuple[Item, bytes | SampleError]]:
@@ -116,7 +115,7 @@ def walked(recipe: Recipe, item: Item, data: bytes | SampleError) -> Pictures:
         item: The item.
         data: Its bytes, or why there are none.
     """
-    pictures = Pictures(item, assigned_split(item, recipe))
+    pictures = Pictures(item, recipe.split.of(item))
     walk = Walk(recipe, {})
     try:
         if isinstance(data, SampleError):

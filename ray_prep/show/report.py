@@ -14,7 +14,7 @@ from ray_prep.errors import REASONS, RecipeError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ray_prep.build import BuildReport
+    from ray_prep.build_report import BuildReport
     from ray_prep.messages import Tick
     from ray_prep.storage import StorageOptions
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from ray_prep.sources.class_folders import ClassFolders
 from ray_prep.sources.files import Files
-from ray_prep.sources.listing import Source
+from ray_prep.sources.listing import NO_COLUMNS, Source
 from ray_prep.sources.manifest import Manifest
 
-__all__ = ["LATER_LAYOUTS", "SOURCES", "Source"]
+__all__ = ["LATER_LAYOUTS", "NO_COLUMNS", "SOURCES", "Source"]
 
 # Layout in the recipe -> the class whose fields are the keys of `source:`.
 SOURCES: dict[str, type[Any]] = {"files": Files, "class_folders": ClassFolders, "manifest": Manifest}

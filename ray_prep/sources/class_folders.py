@@ -29,6 +29,7 @@ class ClassFolders:
     """
 
     layout: ClassVar[str] = "class_folders"
+    is_container: ClassVar[bool] = False
 
     uri: str
     include: tuple[str, ...] = ("**",)

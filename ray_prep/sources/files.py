@@ -28,6 +28,7 @@ class Files:
     """
 
     layout: ClassVar[str] = "files"
+    is_container: ClassVar[bool] = False
 
     uri: str
     include: tuple[str, ...] = ("**",)

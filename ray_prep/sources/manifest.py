@@ -68,6 +68,7 @@ class Manifest:
     """
 
     layout: ClassVar[str] = "manifest"
+    is_container: ClassVar[bool] = False
 
     uri: str
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -1,0 +1,126 @@
+"""One build on its way: what it was asked for, the engine it runs units on, and which of them are done already."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ray_prep.engines import open_engine
+from ray_prep.errors import UnitsFailed
+from ray_prep.messages import Failure, UnitRef
+from ray_prep.plan import attempts_to_add
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextlib import ExitStack
+
+    from ray_prep.engines import Engine
+    from ray_prep.messages import UnitKind
+    from ray_prep.plan import PlanFiles, Receipts, Unit
+    from ray_prep.progress import Progress
+    from ray_prep.receipt import Receipt
+    from ray_prep.recipe import Recipe
+    from ray_prep.work import Work
+
+_FAILURES_SHOWN = 3
+
+
+@dataclass
+class Run:
+    """One build on its way.
+
+    Args:
+        recipe: What is built.
+        engine_name: Who is to run the units: local, ray, or auto.
+        address: A Ray cluster's address.
+        workers: Units at a time; None for one a core.
+        limit: How many items are taken; None for all.
+        retry_rejected: Whether rejected items are tried again.
+        rebuild: Whether all is made anew.
+        progress: Who watches.
+        stack: What is closed when the build ends.
+    """
+
+    recipe: Recipe
+    engine_name: str
+    address: str | None
+    workers: int | None
+    limit: int | None
+    retry_rejected: bool
+    rebuild: bool
+    progress: Progress
+    stack: ExitStack
+    build_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
+    run_seconds: float = 0.0
+    units_done: int = 0
+    engine: Engine | None = None
+    warnings: list[str] = field(default_factory=list)
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the build began."""
+        return round(time.monotonic() - self._started, 3)
+
+    def warn(self, message: str) -> None:
+        """Tell a person, and keep it for the report."""
+        self.warnings.append(message)
+        self.progress.warn(message)
+
+    def open_engine(self) -> Engine:
+        """Return the engine, started if it was not."""
+        if self.engine is None:
+            self.engine = open_engine(self.engine_name, self.address, self.workers)
+            self.stack.callback(self.engine.close)
+        return self.engine
+
+    def find(
+        self, work: Work, units: Iterable[Unit], kind: UnitKind, plan: PlanFiles, receipts: Receipts
+    ) -> tuple[list[Receipt], list[UnitRef]]:
+        """Tell units that left a receipt from those to run, the largest first."""
+        done: list[Receipt] = []
+        refs: list[UnitRef] = []
+        for unit in units:
+            receipt = None if self.rebuild else receipts.find(unit.unit_id)
+            attempts = attempts_to_add(receipt, retry_rejected=self.retry_rejected) if receipt else 0
+            if receipt and attempts is None:
+                done.append(receipt)
+            else:
+                refs += plan.add(kind, unit, attempts or 0)
+        refs += plan.flush()
+        refs.sort(key=lambda ref: (-ref.rows * work.recipe.rows_per_item(ref.split), ref.unit_id))
+        return done, refs
+
+    def run_units(self, work: Work, refs: list[UnitRef]) -> Iterator[Receipt]:
+        """Run units and yield their receipts; all of them, or an error after the last."""
+        if not refs:
+            return
+        engine = self.open_engine()
+        self.progress.expect(sum(ref.rows for ref in refs), len(refs))
+        first_s = last_s = time.monotonic()
+        is_running = False
+        missing = {ref.unit_id for ref in refs}
+        failures: list[Failure] = []
+        for outcome in engine.run(work, refs, self.progress.tick):
+            if isinstance(outcome, Failure):
+                if outcome.error.exit_code != UnitsFailed.exit_code:
+                    raise outcome.error  # storage or recipe: the other units would meet the same
+                failures.append(outcome)
+                if len(failures) >= _FAILURES_SHOWN:
+                    break
+            elif outcome.unit_id in missing:
+                missing.discard(outcome.unit_id)
+                self.units_done += 1
+                last_s = time.monotonic()
+                first_s = min(first_s, last_s - outcome.seconds) if is_running else last_s - outcome.seconds
+                is_running = True
+                yield outcome
+        self.run_seconds += last_s - first_s
+        if failures:
+            traces = "\n".join(failure.trace for failure in failures if failure.trace)
+            raise UnitsFailed("\n".join(str(failure.error) for failure in failures)) from (RuntimeError(traces) if traces else None)
+        if missing:  # the engine's stream is never the proof
+            raise UnitsFailed(f"{len(missing)} of {len(refs)} units did not come back; the same command goes on from there")

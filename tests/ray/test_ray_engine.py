@@ -1,0 +1,175 @@
+"""The Ray engine against the local one: the same bytes, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ray_prep.build import Silence, build
+from ray_prep.errors import RecipeError, UnitsFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ray_prep.messages import Tick
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")]
+
+COPIES = {"copies": 2, "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}, {"RandomBrightnessContrast": {"p": 0.5}}]}
+STEP = """
+import os, time
+
+def fn(image, rng):
+    if image.shape[:2] == (50, 51):
+        os.abort()
+    if image.shape[:2] == (50, 52) and not os.path.exists({marker!r}):
+        open({marker!r}, "w").close()
+        os._exit(9)
+    time.sleep({sleeps})
+    return image
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(head: Any) -> Iterator[str]:
+    """The head, joined once for the tests of this module, as a notebook would be."""
+    import ray
+
+    ray.init(address=head.address, log_to_driver=False, logging_level="ERROR")
+    yield head.address
+    ray.shutdown()
+
+
+def on_ray(collection: Any, name: str, progress: Any = None, **sections: Any) -> Any:
+    """Build on two Ray workers."""
+    return build(collection.recipe(collection.home / name, **sections), engine="ray", workers=2, progress=progress)
+
+
+def test_ray_and_local_make_the_same_bytes(collection: Any, cluster: str) -> None:
+    """Equal shards by name and bytes, equal rejections, equal counts; a second build on Ray does nothing; the cluster stays."""
+    import ray
+
+    local = build(collection.recipe(augment=COPIES), workers=0)
+    report = on_ray(collection, "ray", augment=COPIES)
+    assert collection.shards() == collection.shards(collection.home / "ray")
+    assert collection.reasons() == collection.reasons(collection.home / "ray")
+    names = ("listed", "accepted", "rejected", "rejected_by_reason", "rows", "shards", "bytes", "decoded", "recipe_fingerprint")
+    assert [getattr(report, name) for name in names] == [getattr(local, name) for name in names]
+    assert (report.engine, local.engine) == ("ray", "local")
+    again = build(collection.recipe(augment=COPIES), engine="ray", workers=2)
+    assert (again.decoded, again.is_published) == (0, False)
+    assert ray.is_initialized()
+    assert not list((collection.home / "ray" / "_ray_prep" / "work").glob("attempts/*"))
+
+
+def test_progress_and_measured_constants(collection: Any, cluster: str) -> None:
+    """Two passes over Ray give the constants of a local build; ticks add up to what was decoded."""
+
+    class Counting(Silence):
+        items = 0
+
+        def tick(self, tick: Tick) -> None:
+            self.items += tick.items
+
+    finish = [{"center_crop": {"height": 24, "width": 24}}, {"normalize": {"mean": "dataset", "std": "dataset"}}]
+    counting = Counting()
+    report = on_ray(collection, "ray", counting, finish=finish)
+    build(collection.recipe(finish=finish), workers=0)
+    assert collection.shards() == collection.shards(collection.home / "ray")
+    assert counting.items > report.decoded == 42
+
+
+def test_a_picture_that_kills_its_process(collection: Any, cluster: str) -> None:
+    """It is rejected as `crashed`; one that killed only once is in; its neighbours are as they would be; Ray's worker lives on."""
+    import numpy as np
+    from PIL import Image
+
+    for width in (51, 52):
+        Image.fromarray(np.zeros((50, width, 3), np.uint8)).save(collection.folder / "cat" / f"bad{width}.png")
+    marker = str(collection.home / "died")
+    (collection.home / "ray_step.py").write_text(STEP.format(marker=marker, sleeps=0))
+    preprocess = [{"python": {"call": "ray_step:fn"}}, {"resize": {"short_side": 32}}]
+    report = on_ray(collection, "ray", preprocess=preprocess)
+    assert collection.reasons(collection.home / "ray")["cat/bad51.png"] == "crashed"
+    assert ("cat/bad52.png", 0) in collection.rows(collection.home / "ray")
+    assert report.accepted == 41
+
+
+def _workers_of(name: str) -> set[int]:
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if name.encode() in command and int(folder.name) != os.getpid():
+                found.add(int(folder.name))
+    return found
+
+
+def test_a_ray_worker_that_is_killed(collection: Any, cluster: str) -> None:
+    """SIGKILL to a Ray worker in the middle of a unit: Ray runs the task again, and the bytes are the same."""
+    (collection.home / "slow_ray_step.py").write_text(STEP.format(marker="/", sleeps=0.05))
+    preprocess = [{"python": {"call": "slow_ray_step:fn"}}, {"resize": {"short_side": 32}}]
+    build(collection.recipe(preprocess=preprocess), workers=0)
+    killed: list[int] = []
+
+    class Killing(Silence):
+        def tick(self, tick: Tick) -> None:
+            if tick.items and not killed:
+                for pid in sorted(_workers_of("ray::")):
+                    children = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+                    if children and b"run_units" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        killed.append(pid)
+                        os.kill(pid, signal.SIGKILL)
+                        return
+
+    report = on_ray(collection, "ray", Killing(), preprocess=preprocess, output={"shard_mb": 0.01})
+    build(collection.recipe(collection.home / "small", preprocess=preprocess, output={"shard_mb": 0.01}), workers=0)
+    assert killed
+    assert report.accepted == 40
+    assert collection.shards(collection.home / "small") == collection.shards(collection.home / "ray")
+
+
+def test_a_wrong_recipe_is_told_on_ray_too(collection: Any, cluster: str) -> None:
+    """What contradicts the published dataset is exit 2 on Ray as well."""
+    on_ray(collection, "ray")
+    with pytest.raises(RecipeError, match="--rebuild"):
+        on_ray(collection, "ray", split={"train": 1})
+
+
+def test_no_child_is_left(collection: Any, cluster: str) -> None:
+    """When the cluster is left, the workers' child processes go with them."""
+    on_ray(collection, "ray")
+    import ray
+
+    ray.shutdown()
+    try:
+        end = time.monotonic() + 30
+        while (left := _workers_of("from ray_prep.worker import main")) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert left == set()
+    finally:
+        ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")
+
+
+def test_no_cluster_at_the_address(collection: Any, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address where nobody answers is exit 4, within half a minute, in one line."""
+    import ray
+
+    ray.shutdown()
+    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "5")
+    try:
+        began = time.monotonic()
+        with pytest.raises(UnitsFailed, match=r"no Ray cluster answers at 127\.0\.0\.1:9") as caught:
+            build(collection.recipe(), engine="ray", address="127.0.0.1:9")
+        assert time.monotonic() - began < 40
+        assert len(str(caught.value).splitlines()) == 1
+    finally:
+        ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")

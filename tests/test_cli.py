@@ -1,0 +1,270 @@
+"""Every command runs, says what a person needs, and ends with the exit code that a script can act on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ray_prep.build import build
+from ray_prep.cli import run
+
+COPIES = {"copies": 2, "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}]}
+
+
+def test_a_build_and_what_follows(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """plan, build, the same again, files, rejects, log, explain, preview: each answers, and nothing but build writes to the target."""
+    file = str(collection.file(augment=COPIES))
+    assert run(["plan", file, "--json", str(collection.home / "plan.json")]) == 0
+    out = capsys.readouterr().out
+    assert "center_crop" in out
+    assert "24 x 24 x 3 uint8 [0, 255]" in out
+    assert "listed 42" in out
+    assert json.loads((collection.home / "plan.json").read_text())["added"] == 42
+    assert not collection.target.exists()
+
+    assert run(["build", file, "--workers", "0", "--json", str(collection.home / "report.json")]) == 0
+    captured = capsys.readouterr()
+    assert "version 0 is published" in captured.out
+    assert "1 not_an_image, 1 truncated" in captured.out
+    assert "building: 42 images in" in captured.err
+    report = json.loads((collection.home / "report.json").read_text())
+    keys = """build_id version engine listed unchanged added changed removed accepted rejected rejected_new rejected_by_reason ignored rows
+        shards bytes decoded copied_rows seconds images_per_second recipe_fingerprint versions"""
+    assert set(keys.split()) <= report.keys()
+    assert report["listed"] == report["unchanged"] + report["added"] + report["changed"] == report["accepted"] + report["rejected"] == 42
+
+    assert run(["build", file, "--workers", "0"]) == 0
+    assert "nothing to do, version 0 is up to date" in capsys.readouterr().out
+    assert run(["plan", file]) == 0
+    assert "against version 0: 42 unchanged, 0 added, 0 changed, 0 removed" in capsys.readouterr().out
+
+    target = str(collection.target)
+    assert run(["files", target, "--split", "val"]) == 0
+    assert sorted(capsys.readouterr().out.split()) == [f"{target}/{path}" for path, _ in collection.shards() if "val" in path]
+    for form in ("duckdb", "polars", "hf"):
+        assert run(["files", target, "--format", form]) == 0
+        assert all(path in capsys.readouterr().out for path, _ in collection.shards()[:1])
+    assert run(["rejects", target]) == 0
+    assert "cat/cut_short.jpg" in capsys.readouterr().out
+    assert run(["rejects", target, "--all"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["reason", "not_an_image", "truncated"]
+    assert run(["log", target]) == 0
+    assert report["build_id"] in capsys.readouterr().out
+
+    for place in (file, target):
+        assert run(["explain", place, "cat/06.jpg", "-o", str(collection.home / "one.png")]) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"published +version 0, split=train/[0-9a-f]{20}\.parquet: copies 0, 1, 2", out)
+        assert "24 x 24 x 3 uint8" in out
+    assert run(["explain", file, "dog/web_page.jpg"]) == 0
+    assert "not_an_image" in capsys.readouterr().out
+    assert run(["preview", file, "-o", str(collection.home / "sheet.png"), "--count", "3"]) == 0
+    for name in ("sheet.png", "one.png"):
+        with Image.open(collection.home / name) as sheet:
+            assert min(sheet.size) > 100
+
+
+def test_init_writes_a_recipe_that_builds(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A starter recipe is right as it is written: layout, classes and sizes are seen; it is never written over."""
+    file = collection.home / "starter.yaml"
+    for name in ("cat/cut_short.jpg", "dog/web_page.jpg"):
+        (collection.folder / name).unlink()
+    assert run(["init", str(collection.folder), "-o", str(file), "--target", str(collection.target)]) == 0
+    assert "class_folders" in file.read_text()
+    assert "# 40 images listed" in file.read_text()
+    assert run(["init", str(collection.folder), "-o", str(file)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert run(["init", str(collection.folder)]) == 0
+    assert "layout: class_folders" in capsys.readouterr().out
+    assert run(["build", str(file), "--workers", "0"]) == 0
+
+
+def test_the_schema_is_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """`schema` prints one that knows every key and transform, and takes the recipes that `parse` takes."""
+    assert run(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert {"source", "output", "preprocess", "augment", "finish", "split", "checks"} <= schema["properties"].keys()
+    text = json.dumps(schema)
+    assert all(name in text for name in ("center_crop", "RandomCrop", "class_folders", "max_rejected"))
+
+
+@pytest.mark.parametrize(
+    ("sections", "code", "what"),
+    [
+        ({"preprocess": [{"resise": {"short_side": 32}}]}, 2, "preprocess[0]: unknown transform 'resise'; did you mean 'resize'?"),
+        ({"preprocess": [{"resize": {"short_sied": 32}}]}, 2, "preprocess[0].resize.short_sied: unknown key; did you mean 'short_side'?"),
+        ({"preprocess": [{"resize": {"height": 8, "width": 8}}]}, 2, "finish[0].center_crop: it needs a height of at least 24"),
+        ({"augment": {"copies": 1, "transforms": ["to_float"]}}, 2, "augment.transforms[0].to_float: here augmented copies part from originals"),
+        ({"source": {"uri": "/no/such/folder"}}, 3, "/no/such/folder"),
+        ({"source": {"uri": "/no/such/list.csv", "layout": "manifest"}}, 3, "/no/such"),
+        ({"checks": {"max_rejected": 0}}, 1, "2 of 42 images were rejected"),
+        ({"checks": {"max_rejected": 1, "min_images": 50}}, 1, "40 images would be published, and 50 are asked for"),
+    ],
+)
+def test_each_failure_has_its_code_and_a_line(
+    collection: Any, capsys: pytest.CaptureFixture[str], sections: dict[str, Any], code: int, what: str
+) -> None:
+    """A few lines on standard error that name the place and the remedy; no traceback; nothing is published."""
+    assert run(["build", str(collection.file(**sections)), "--workers", "0"]) == code
+    error = capsys.readouterr().err
+    assert what in error
+    assert "Traceback" not in error
+    assert len([line for line in error.splitlines() if "ray-prep: " in line]) == 1
+    assert not (collection.target / "_delta_log").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        (["bild", "x"], 2, "No such command 'bild'"),
+        (["build"], 2, "Missing argument 'RECIPE'"),
+        (["build", "RECIPE", "--enigne", "ray"], 2, "No such option: --enigne"),
+        (["build", "RECIPE", "--engine", "spark"], 2, "there is no such engine"),
+        (["build", "RECIPE", "--workers", "-1"], 2, "--workers -1"),
+        (["build", "RECIPE", "--limit", "0"], 2, "--limit 0: should be 1 or more"),
+        (["build", "RECIPE", "--set", "decode.colour=gray"], 2, "decode.colour: unknown key; did you mean 'color'?"),
+        (["build", "no.yaml"], 2, "no.yaml: the recipe cannot be read"),
+        (["files", "nowhere"], 3, "there is no dataset"),
+        (["log", "nowhere"], 2, "there is no dataset"),
+        (["explain", "nowhere", "k"], 2, "is neither a recipe file nor a dataset"),
+        (["explain", "RECIPE", "no/such/key.jpg"], 2, "lists no such key"),
+        (["preview", "RECIPE", "-n", "0"], 2, "Invalid value"),
+        (["init", "/no/such/folder"], 3, "/no/such/folder"),
+        (["build", "RECIPE", "--json", "/no/such/folder/report.json"], 2, "--json /no/such/folder/report.json: there is no folder"),
+        (["preview", "RECIPE", "-n", "1", "-o", "RECIPE/sheet.png"], 3, "recipe.yaml"),
+        (["demo", "HOME"], 2, "is not empty; name a new folder"),
+    ],
+)
+def test_wrong_arguments(collection: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, what: str) -> None:
+    """A wrong argument is exit 2, a place that is not there exit 3; one line says which."""
+    names = {"RECIPE": str(collection.file()), "HOME": str(collection.home), "nowhere": str(collection.home / "nowhere")}
+    filled = [names.get(argument, argument.replace("RECIPE/", f"{names['RECIPE']}/")) for argument in arguments]
+    assert run(filled) == code
+    error = capsys.readouterr().err
+    assert what in error
+    assert "Traceback" not in error
+
+
+def test_debug_shows_the_traceback(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--debug` puts it before the line."""
+    file = str(collection.file(decode={"color": "x"}))
+    assert run(["--debug", "build", file]) == 2
+    assert "Traceback" in capsys.readouterr().err
+    assert run(["build", file]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from ray_prep.cli import main; main()", *arguments]
+
+
+def _running(pids: set[int]) -> set[int]:
+    found = set()
+    for pid in pids:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.add(pid)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
+            children = {int(child) for child in task.read_text().split()}
+            found |= children
+            waiting += children
+    return found
+
+
+def _wait_for(condition: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_that_is_ended_goes_on_from_there(collection: Any, how: signal.Signals) -> None:
+    """Ctrl-C, a termination signal and a kill publish nothing and leave no process; the same command makes the rest, and the same bytes."""
+    (collection.home / "slow_step.py").write_text(
+        "import os, time\n\ndef fn(image, rng):\n    time.sleep(float(os.environ.get('SLEEPS', '0')))\n    return image\n"
+    )
+    sections = {
+        "preprocess": [{"python": {"call": "slow_step:fn"}}, {"resize": {"short_side": 32}}],
+        "augment": COPIES,
+        "output": {"shard_mb": 0.02},
+    }
+    build(collection.recipe(collection.home / "whole", **sections), workers=0)
+    temporary = collection.home / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        _command("build", str(collection.file(**sections)), "--workers", "2"),
+        env={**os.environ, "SLEEPS": "0.1", "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    work = collection.target / "_ray_prep" / "work"
+    _wait_for(lambda: len(list(work.glob("?" * 40 + ".json"))) >= 2)
+    workers = _descendants(process.pid)
+    assert len(workers) == 2
+    if how == signal.SIGINT:  # a terminal sends it to the whole group
+        os.killpg(process.pid, how)
+    else:
+        os.kill(process.pid, how)
+    began = time.monotonic()
+    _, error = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    _wait_for(lambda: not _running(workers), 5)
+    if how != signal.SIGKILL:
+        assert process.returncode == 4
+        line = next(line for line in error.splitlines() if line.startswith("ray-prep: "))
+        assert "nothing was published" in line
+        assert "the same command goes on from there" in line
+        assert "Traceback" not in error
+        assert list(temporary.iterdir()) == []
+    assert not (collection.target / "_delta_log").exists()
+    report = build(collection.recipe(**sections), workers=0)
+    assert 0 < report.decoded < 42
+    assert report.accepted == 40
+    assert collection.shards() == collection.shards(collection.home / "whole")
+
+
+@pytest.mark.slow
+def test_a_demo(tmp_path: Path) -> None:
+    """`demo` ends with a dataset and a sheet; what it prints next works as written."""
+    outcome = subprocess.run(
+        _command("demo", str(tmp_path / "demo"), "--count", "40", "--engine", "local"), capture_output=True, text=True, timeout=100, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "40 accepted" in outcome.stdout or "accepted  40" in outcome.stdout
+    assert "3 rejected" in outcome.stdout or "rejected  3" in outcome.stdout
+    with Image.open(tmp_path / "demo" / "sheet.png") as sheet:
+        assert min(sheet.size) > 300
+    assert run(["rejects", str(tmp_path / "demo" / "dataset")]) == 0
+
+
+@pytest.mark.slow
+def test_output_that_nobody_reads_on(collection: Any) -> None:
+    """`ray-prep files … | head -1` ends without a traceback."""
+    build(collection.recipe(), workers=0)
+    command = " ".join(_command("files", str(collection.target))).replace("from ray_prep.cli import main; main()", "'from ray_prep.cli import main; main()'")
+    outcome = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, timeout=60, check=False)
+    assert outcome.stdout.startswith(str(collection.target))
+    assert outcome.stderr == ""
