@@ -181,6 +181,28 @@ def rejects(
 
 
 @app.command()
+def verify(
+    target: Target,
+    version: Annotated[int | None, typer.Option("--version", help="A version; the newest if not given.")] = None,
+    sample: Annotated[int, typer.Option("--sample", metavar="N", help="Decode so many images.", min=0)] = 100,
+    rebuild: Annotated[int, typer.Option("--rebuild", metavar="N", help="Make so many rows again from their sources.", min=0)] = 0,
+    json_file: JsonFile = None,
+    endpoint: Endpoint = None,
+) -> None:
+    """Check every file and row of a version; exit 1 with the list of what is wrong."""
+    from ray_prep.show.report import TerminalProgress
+    from ray_prep.show.verification import verification, verification_text
+
+    _check_json(json_file)
+    with TerminalProgress() as progress:
+        verdict = verification(target, version, sample, rebuild, _storage(endpoint), progress)
+    typer.echo(verification_text(verdict))
+    _write_json(json_file, verdict.to_dict())
+    if verdict.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
 def log(target: Target, endpoint: Endpoint = None) -> None:
     """List the versions of a dataset."""
     from ray_prep.show.report import log_text

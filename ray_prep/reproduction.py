@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_prep.containers import container_of
 from ray_prep.dataset.schema import carried_names
 from ray_prep.dataset.shard_check import UNREADABLE, Finding
 from ray_prep.dataset.verify import sampled_rows
@@ -20,7 +22,6 @@ from ray_prep.isolation import Isolation
 from ray_prep.platform import made_with
 from ray_prep.recipe import Recipe
 from ray_prep.storage import open_store
-from ray_prep.survey import assigned_split
 from ray_prep.work import Frozen, Work, batch_to_items, items_to_batch
 
 if TYPE_CHECKING:
@@ -87,15 +88,16 @@ def reproduce(snapshot: Snapshot, record: Record, options: StorageOptions, count
     stored = {one.any["key"]: one for one in _stored(open_store(snapshot.uri, options), sound, count, made)}
     if not stored:
         return made
-    listed = _listed(work.recipe, stored)
-    made.notes += [f"{key}: the source has changed since: it lists it no longer" for key in stored if key not in listed]
-    items = [_typed(listed[key], work) for key in stored if key in listed]
-    with fetch(items, work.recipe.source.storage_options) as pairs, Isolation(work) as isolation:
-        for item, data in pairs:
+    missing = set(stored)
+    with ExitStack() as stack:
+        isolation = stack.enter_context(Isolation(work))
+        for item, data in _pictures(work, stored, stack):
+            missing.discard(item.key)
             if isinstance(data, SampleError):
                 made.notes.append(f"{item.key}: the source has changed since: {data.message}")
             else:
                 _compare(stored[item.key], item, data, work, isolation, made)
+    made.notes += [f"{key}: the source has changed since: it lists it no longer" for key in sorted(missing)]
     return made
 
 
@@ -164,20 +166,46 @@ def _rows(parquet: pq.ParquetFile, first: int, last: int) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _listed(recipe: Recipe, stored: dict[str, _Stored]) -> dict[str, Item]:
+def _pictures(work: Work, stored: Mapping[str, _Stored], stack: ExitStack) -> Iterator[tuple[Item, bytes | SampleError]]:
+    """Yield the items of stored rows as their source offers them now, with their bytes."""
+    source = work.recipe.source
+    if not source.is_container:
+        listed = _listed(work.recipe, stored)
+        items = [_typed(listed[key], work) for key in stored if key in listed]
+        yield from stack.enter_context(fetch(items, source.storage_options))
+        return
+    wanted: dict[str, set[str]] = {}
+    for known in stored.values():
+        wanted.setdefault(container_of(known.any["source_uri"]), set()).add(known.any["source_uri"])
+    for container in source.items(Counter()):
+        missing = wanted.pop(container.uri, set())
+        for item, data in source.members(container, _wait) if missing else ():
+            if item.uri in missing and item.key in stored:
+                missing.discard(item.uri)
+                yield _typed(item, work), data
+            if not missing:
+                break
+        if not wanted:
+            return
+
+
+def _wait() -> None:
+    """Wait for storage as long as it takes: nobody watches this."""
+
+
+def _listed(recipe: Recipe, stored: Mapping[str, _Stored]) -> dict[str, Item]:
     """Ask the source for items by key; of several holders of a key, the one that was taken, or else the smallest uri's."""
     found: dict[str, Item] = {}
     missing = set(stored)
     for item in recipe.source.items(Counter()):
-        known = stored.get(item.key)
-        if known is None:
+        if item.key not in missing:
             continue
-        if item.uri == known.any["source_uri"]:
+        if item.uri == stored[item.key].any["source_uri"]:
             found[item.key] = item
             missing.discard(item.key)
             if not missing:
                 break
-        elif item.key in missing and (item.key not in found or item.uri < found[item.key].uri):
+        elif item.key not in found or item.uri < found[item.key].uri:
             found[item.key] = item
     return found
 
@@ -197,14 +225,16 @@ def _compare(stored: _Stored, item: Item, data: bytes, work: Work, isolation: Is
     changed = {name for name, now in (("source_version", item.version), ("source_uri", item.uri)) if now != was[name]}
     if item.facts != was["source_facts"]:
         changed |= {"label", "label_id", "source_facts", *carried_names(work.carried_schema.names)}
-    elif work.recipe.split.by != "source" and (split := assigned_split(item, work.recipe)) != stored.shard.split:
+    elif work.recipe.split.by != "source" and (split := work.recipe.split.of(item)) != stored.shard.split:
         made.findings.append(Finding(place, f"{item.key!r} is stored in the split {stored.shard.split}, and belongs to {split}"))
     if changed:
         made.notes.append(f"{item.key}: the source has changed since: another {', '.join(sorted(changed))}; its bytes are the same")
     try:
         rows = {row["copy"]: row for row in isolation.run("rows", stored.shard.split, item, data)}
     except SampleError as error:
-        made.findings.append(Finding(place, f"{item.key!r} is stored, and is rejected when it is made again: {error.reason}: {error.message}"))
+        made.findings.append(
+            Finding(place, f"{item.key!r} is stored, and is rejected when it is made again: {error.reason}: {error.message}")
+        )
         return
     made.items += 1
     made.rows += len(rows)

@@ -26,6 +26,7 @@ class Item:
         label: Class name; None where it has none.
         split: What the *source* says of the split (a column or a folder); None where it says nothing.
         columns: The source's other columns, carried through to the table unchanged.
+        label_id: The class's number where the source tells classes by number; None where it names them, or has none.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Item:
     label: str | None = None
     split: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    label_id: int | None = None
 
     @property
     def facts(self) -> str:

@@ -12,7 +12,6 @@ from ray_prep.tally import Tally
 
 RECEIPT = Receipt(
     unit_id="0" * 40,
-    split="train",
     items=5,
     shards=(
         ShardFacts(Shard("split=train/a.parquet", "train", 6, 100, "a" * 64, "k1", "k3"), "0" * 40, 3, {"cat": 2}, (30, 2**60, 1, 1, 3, 4, 5)),

@@ -81,7 +81,7 @@ def test_a_measuring_unit_writes_no_shard(collection: Any) -> None:
 
 def test_a_unit_of_large_images_closes_its_shard_early(collection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past its limit a shard ends and the next begins, between items, never between copies; no row is lost."""
-    monkeypatch.setattr("ray_prep.unit._SHARD_OVERRUN", 0.3)
+    monkeypatch.setattr("ray_prep.shelf._OVERRUN", 0.3)
     work, refs = collection.planned(augment=COPIES, output={"shard_mb": 0.04}, split=None)
     receipts = [run_unit(work, ref, nobody) for ref in refs]
     assert any(len(receipt.shards) > 1 for receipt in receipts)

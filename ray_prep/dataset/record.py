@@ -157,7 +157,7 @@ class Record:
         return {name: getattr(self, name) for name in names[: names.index("versions") + 1]}
 
     def to_json(self) -> Json:
-        """Return the record as it is kept in storage. Mappings keep their order: that of a recipe's shares and of the columns means something."""
+        """Return the record as it is kept in storage. Mappings keep their order: that of a recipe's shares and of columns has meaning."""
         known = {"format": FORMAT, **asdict(self), "mean": self.mean, "std": self.std}
         return (json.dumps(known, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
 

@@ -76,7 +76,7 @@ class ShardCheck:
     Args:
         path: The file.
         findings: What is wrong with it.
-        bytes: Its size; 0 where it is not there.
+        size_bytes: Its size; 0 where it is not there.
         rows: Rows in it; 0 where it was not looked into.
         rows_digests: What stands for key and copy of each.
         decoded: Images that were decoded.
@@ -84,7 +84,7 @@ class ShardCheck:
 
     path: str
     findings: list[Finding] = field(default_factory=list)
-    bytes: int = 0
+    size_bytes: int = 0
     rows: int = 0
     rows_digests: bytes = b""
     decoded: int = 0
@@ -139,7 +139,7 @@ def _has_its_bytes(store: Store, shard: Shard, facts: ShardFacts | None, expecte
         with store.open_input(shard.path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 hashed.update(chunk)
-                check.bytes += len(chunk)
+                check.size_bytes += len(chunk)
     except FileNotFoundError:
         check.say("is not there, though the log names it")
         return False
@@ -150,13 +150,13 @@ def _has_its_bytes(store: Store, shard: Shard, facts: ShardFacts | None, expecte
     if digest[:NAME_DIGITS] == name:
         if facts is not None and facts.shard.sha256 != digest:
             check.say(f"its sha256 is {digest}, and the record's shards.parquet says {facts.shard.sha256}")
-        if check.bytes != shard.bytes:
-            check.say(f"has {check.bytes} bytes, and the log says {shard.bytes}")
+        if check.size_bytes != shard.bytes:
+            check.say(f"has {check.size_bytes} bytes, and the log says {shard.bytes}")
         return True
     if (other := expected.names.get(digest[:NAME_DIGITS])) is not None:
         check.say(f"holds the bytes of {other}")
-    elif check.bytes != shard.bytes:
-        check.say(f"has {check.bytes} bytes instead of {shard.bytes}: it was {'cut' if check.bytes < shard.bytes else 'changed'}")
+    elif check.size_bytes != shard.bytes:
+        check.say(f"has {check.size_bytes} bytes instead of {shard.bytes}: it was {'cut' if check.size_bytes < shard.bytes else 'changed'}")
     else:
         check.say(f"its bytes are not those it was published with: their sha256 begins with {digest[:NAME_DIGITS]}, not with its name")
     return False

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from ray_prep.dataset.log import Snapshot
     from ray_prep.dataset.record import ShardFacts
     from ray_prep.dataset.repeats import Place
+    from ray_prep.dataset.shard import Shard
     from ray_prep.storage import StorageOptions, Store
 
 # A hash keeps one core busy and lets Python's other threads run; an object store wants several requests under way.
 _REMOTE_SHARDS = 8
+# JSON that is whole, and not what a record is.
+_UNREADABLE_RECORD: tuple[type[Exception], ...] = (StorageError, AttributeError, *UNREADABLE)
 # Each name costs a look into a file.
 _REPEATS_NAMED = 20
 
@@ -92,6 +95,7 @@ def verify(
     *,
     sample: int = 0,
     has_stored_sums: Callable[[Record], bool] = lambda _record: False,
+    expect: Callable[[int, int], None] = lambda _rows, _files: None,
     notify: Callable[[ShardCheck], None] = lambda _check: None,
 ) -> Verification:
     """Check one version of a table, reading every one of its files once.
@@ -104,6 +108,7 @@ def verify(
         version: None takes the newest.
         sample: So many images, spread over all rows, are decoded; the same ones each time.
         has_stored_sums: Tells of a record whether `sums` add up the very pixels that are stored, so that they can be added up again.
+        expect: Is told, before the first file is read, how many rows in how many files there are.
         notify: Is told each file that was checked.
 
     Raises:
@@ -125,6 +130,7 @@ def verify(
     if image is None:
         msg = f"{uri}: this table was not made by ray_prep: its image column says nothing of shape and dtype"
         raise RecipeError(msg)
+    snapshot = replace(snapshot, shards=tuple(_filled(shard) for shard in snapshot.shards))
     found.snapshot, found.version = snapshot, snapshot.version
     facts = _check_record(store, snapshot, found)
     record = found.record
@@ -136,8 +142,14 @@ def verify(
         {PurePosixPath(shard.path).stem[:NAME_DIGITS]: shard.path for shard in snapshot.shards},
         record is not None and image.encoding in {"tensor", "png"} and image.dtype == "uint8" and has_stored_sums(record),
     )
+    expect(snapshot.rows, len(snapshot.shards))
     _check_shards(store, snapshot, facts, expected, sampled_rows(snapshot, sample), found, notify)
     return found
+
+
+def _filled(shard: Shard) -> Shard:
+    """Return a shard without the nulls that a damaged log gives: what is wrong with their stand-ins is found as with any number."""
+    return replace(shard, rows=shard.rows or 0, bytes=shard.bytes or 0, min_key=shard.min_key or "", max_key=shard.max_key or "")
 
 
 def sampled_rows(snapshot: Snapshot, count: int) -> dict[str, list[int]]:
@@ -170,7 +182,7 @@ def _check_log(store: Store, error: str, found: Verification) -> None:
             elif path.suffix == ".parquet":
                 with store.open_input(entry.path) as file:
                     pq.ParquetFile(file).read()
-        except (FileNotFoundError, *UNREADABLE) as damage:
+        except UNREADABLE as damage:
             found.say(entry.path, f"this part of the log is damaged: {' '.join(str(damage).split())[:200]}")
     gaps = sorted(set(range(min(versions, default=0), max(versions, default=0))) - versions)
     found.findings += [Finding(f"{LOG_FOLDER}/{version:020}.json", "is not there, though later commits are") for version in gaps]
@@ -192,7 +204,7 @@ def _check_record(store: Store, snapshot: Snapshot, found: Verification) -> dict
         try:
             found.record = Record.from_json(data)
             _check_counts(path, found.record, snapshot, found)
-        except (StorageError, AttributeError, *UNREADABLE) as error:
+        except _UNREADABLE_RECORD as error:
             found.say(path, f"cannot be read: {error}")
     reasons = _check_rejections(store, path, found)
     if found.record is not None and reasons is not None:
@@ -287,8 +299,8 @@ def _check_shards(
         repeats = Repeats(Path(folder))
         for number, check in enumerate(ahead(calls, (os.cpu_count() or 1) if is_local(snapshot.uri) else _REMOTE_SHARDS)):
             found.findings += check.findings
-            found.shards += check.bytes > 0
-            found.bytes += check.bytes
+            found.shards += check.size_bytes > 0
+            found.bytes += check.size_bytes
             found.rows += check.rows
             found.decoded += check.decoded
             repeats.add(number, check.rows_digests)

@@ -13,10 +13,10 @@ from ray_prep.reproduction import Reproduction, reproduce
 from ray_prep.show.report import bytes_text
 
 if TYPE_CHECKING:
-    from ray_prep.build import Progress
     from ray_prep.dataset.record import Record
     from ray_prep.dataset.shard_check import Finding, ShardCheck
     from ray_prep.dataset.verify import Verification
+    from ray_prep.progress import Progress
     from ray_prep.storage import StorageOptions
 
 _FINDINGS_SHOWN = 20
@@ -57,9 +57,7 @@ class Verdict:
         }
 
 
-def verification(
-    target: str, version: int | None, sample: int, rebuild: int, options: StorageOptions, progress: Progress
-) -> Verdict:
+def verification(target: str, version: int | None, sample: int, rebuild: int, options: StorageOptions, progress: Progress) -> Verdict:
     """Check a version of a dataset.
 
     Args:
@@ -77,9 +75,11 @@ def verification(
     progress.stage("verifying")
 
     def notify(check: ShardCheck) -> None:
-        progress.tick(Tick(check.rows, source_bytes=check.bytes))
+        progress.tick(Tick(check.rows, source_bytes=check.size_bytes))
 
-    checked = verify(target, options, version, sample=sample, has_stored_sums=_has_stored_sums, notify=notify)
+    checked = verify(
+        target, options, version, sample=sample, has_stored_sums=_has_stored_sums, expect=progress.expect, notify=notify
+    )
     again = None
     if rebuild and checked.snapshot is not None and checked.record is not None:
         progress.stage("making again")
@@ -100,13 +100,14 @@ def _has_stored_sums(record: Record) -> bool:
 def verification_text(verdict: Verdict) -> str:
     """Return what was checked, and the first twenty things that are wrong."""
     checked, again = verdict.checked, verdict.again
-    name = checked.uri if checked.version is None else f"{checked.uri}, version {checked.version}"
     findings = verdict.findings
-    lines = [f"{name}: {len(findings)} {'thing is' if len(findings) == 1 else 'things are'} wrong" if findings else f"{name}: all is well"]
-    lines.append(
-        f"  checked   {checked.shards} files, {bytes_text(checked.bytes)}: size, sha256, footer, columns; {checked.rows} rows: keys, counts; "
-        f"{checked.rejections} rejections; {checked.decoded} images decoded"
-    )
+    name = checked.uri if checked.version is None else f"{checked.uri}, version {checked.version}"
+    said = f"{len(findings)} {'thing is' if len(findings) == 1 else 'things are'} wrong" if findings else "all is well"
+    lines = [
+        f"{name}: {said}",
+        f"  checked   {checked.shards} files, {bytes_text(checked.bytes)}: size, sha256, footer, columns; "
+        f"{checked.rows} rows: keys, counts; {checked.decoded} images decoded; {checked.rejections} rejections",
+    ]
     if again is not None:
         lines.append(f"  made      {again.rows} rows of {again.items} images again from their sources, and compared them byte for byte")
         lines += [f"  note      {note}" for note in again.notes[:_NOTES_SHOWN]]

@@ -15,7 +15,7 @@ from ray_prep.storage import open_store
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ray_prep.sample import Item
     from ray_prep.storage import Entry, StorageOptions, Store
@@ -25,6 +25,8 @@ class Source(Protocol):
     """Items on offer. Implementations: frozen dataclasses whose fields are the keys of the recipe's `source:` for that layout."""
 
     layout: ClassVar[str]
+    # Whether an item stands for a file that holds many images (see `sources.container.ContainerSource`), instead of for one image.
+    is_container: ClassVar[bool]
 
     @property
     def uri(self) -> str:
@@ -77,7 +79,12 @@ def ignored_as(path: str) -> str | None:
     if not path or path.endswith(("/", _FOLDER_MARKER)):
         return "/"
     suffix = suffix_of(path)
-    return suffix if suffix[suffix.rfind(".") :] in SIDECARS or _HIDDEN.search(path) else None
+    return suffix if suffix[suffix.rfind(".") :] in SIDECARS or is_hidden(path) else None
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a part of a path begins with `.` or `_`."""
+    return _HIDDEN.search(path) is not None
 
 
 def suffix_of(path: str) -> str:
@@ -122,7 +129,13 @@ def glob_pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def listed(
-    uri: str, options: StorageOptions, include: tuple[str, ...], exclude: tuple[str, ...], ignored: Counter[str]
+    uri: str,
+    options: StorageOptions,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    ignored: Counter[str],
+    judge: Callable[[str], str | None] = ignored_as,
+    what: str = "image",
 ) -> Iterator[tuple[Store, Entry]]:
     """Stream the files on offer below a root.
 
@@ -132,6 +145,8 @@ def listed(
         include: Globs of which one must match.
         exclude: Globs of which none may match.
         ignored: Counts what is ignored, by suffix.
+        judge: Path -> the suffix it is ignored under, or None where it is on offer.
+        what: What is on offer, for the message that there is none.
 
     Raises:
         StorageError: The root is not there, a folder in it may not be read, or nothing is on offer.
@@ -150,7 +165,7 @@ def listed(
 
     store.check()
     for entry in store.list(on_unreadable=unreadable):
-        suffix = ignored_as(entry.path)
+        suffix = judge(entry.path)
         if suffix is not None:
             ignored[suffix] += 1
         elif (wanted is not None and not wanted.fullmatch(entry.path)) or (unwanted is not None and unwanted.fullmatch(entry.path)):
@@ -159,17 +174,17 @@ def listed(
             count += 1
             yield store, entry
     if not count:
-        raise StorageError(_nothing(store.uri, ignored, left_out))
+        raise StorageError(_nothing(store.uri, what, ignored, left_out))
 
 
-def _nothing(uri: str, ignored: Counter[str], left_out: int) -> str:
+def _nothing(uri: str, what: str, ignored: Counter[str], left_out: int) -> str:
     found = [f"{number} {suffix or 'without suffix'}" for suffix, number in sorted(ignored.items(), key=lambda pair: (-pair[1], pair[0]))]
     reasons = []
     if found:
         reasons.append(f"ignored: {', '.join(found[:8])}{', …' if len(found) > 8 else ''}")
     if left_out:
         reasons.append(f"{left_out} left out by source.include and source.exclude")
-    return f"{uri}: lists no image; {'; '.join(reasons) or 'nothing lies there'}"
+    return f"{uri}: lists no {what}; {'; '.join(reasons) or 'nothing lies there'}"
 
 
 def _translated(glob: str) -> str:
