@@ -107,7 +107,7 @@ def _build(run: Run) -> BuildReport:
         for split in recipe.copies.splits:
             if recipe.copies.copies and not found.counts[split]:
                 run.warn(f"augment.splits: no image is in the split {split!r}; there are {', '.join(sorted(found.counts))}")
-    frozen = freeze(recipe, kept.frozen if kept else None, carried, found.labels)
+    frozen = freeze(recipe, kept.frozen if kept else None, carried, found.labels, found.class_names)
     if kept and _is_nothing_to_do(run, kept, found, frozen):
         return unchanged_report(run, kept, found)
 

@@ -93,12 +93,22 @@ def preview(
     output: Annotated[Path, typer.Option("-o", "--output", help="The PNG to write.")] = Path("preview.png"),
     count: Annotated[int, typer.Option("--count", "-n", help="How many images.", min=1, max=64)] = 6,
     overrides: Override = None,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Show rejected images with their reasons instead.")] = False,  # noqa: FBT002
 ) -> None:
     """Draw a contact sheet: each image as it comes, after preprocess, after finish, and its copies."""
     from ray_prep.recipe import Recipe
-    from ray_prep.show.preview import preview as draw
 
-    draw(Recipe.load(recipe, overrides or ()), output, count)
+    loaded = Recipe.load(recipe, overrides or ())
+    if rejected:
+        from ray_prep.show.rejected import preview_rejected
+
+        if not preview_rejected(loaded, output, count):
+            typer.echo("no image was rejected")
+            return
+    else:
+        from ray_prep.show.preview import preview as draw
+
+        draw(loaded, output, count)
     typer.echo(str(output))
 
 

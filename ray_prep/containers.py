@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ray_prep.base import Base
     from ray_prep.recipe import Recipe
+    from ray_prep.sources.container import ContainerSource
     from ray_prep.storage import Store
     from ray_prep.survey import KnownItem
     from ray_prep.tally import Tally
@@ -57,6 +58,7 @@ def survey_containers(recipe: Recipe, known: Iterable[KnownItem], carried: pa.Sc
     Raises:
         StorageError: The source cannot be listed, or lists nothing.
     """
+    source: ContainerSource = recipe.source  # type: ignore[assignment]  # `is_container` says so
     before: dict[str, _Known] = {}
     for member in known:
         state = before.setdefault(container_of(member.uri), _Known())
@@ -67,7 +69,7 @@ def survey_containers(recipe: Recipe, known: Iterable[KnownItem], carried: pa.Sc
     ignored: Counter[str] = Counter()
     found = Survey(Spool(folder / "items", carried), ignored=ignored)
     with found.items:
-        for container in recipe.source.items(ignored):
+        for container in source.items(ignored):
             found.items.add(replace(container, split=EVERY))
             found.counts[EVERY] += 1
             was = before.pop(container.uri, None)
@@ -83,7 +85,7 @@ def survey_containers(recipe: Recipe, known: Iterable[KnownItem], carried: pa.Sc
         raise StorageError(msg)
     found.removed = sum(state.live for state in before.values())
     found.forgotten = sum(state.rejected for state in before.values())
-    found.labels |= set(recipe.source.class_names() or ())
+    found.class_names = source.class_names() or ()
     return found
 
 

@@ -37,6 +37,7 @@ Reason = Literal[
     "too_large",
     "too_small",
     "aspect",
+    "score",
     "duplicate",
     "duplicate_key",
     "annotation_invalid",
@@ -47,7 +48,7 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 # What the user filtered away is no fault: these never count against `checks.max_rejected`.
-FILTERED_REASONS: frozenset[Reason] = frozenset({"too_small", "aspect", "duplicate"})
+FILTERED_REASONS: frozenset[Reason] = frozenset({"too_small", "aspect", "score", "duplicate"})
 
 
 class RayPrepError(Exception):

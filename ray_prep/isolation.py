@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 from ray_prep.errors import ProcessDied, SampleError
+from ray_prep.image.header import read_header
 from ray_prep.pipe import Receiver, reserve_pipes, send
 from ray_prep.process import settle_process, spare_pandas
 from ray_prep.spawn import go_with_parent, spawn
@@ -57,7 +58,7 @@ class Isolation:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def run(self, method: Literal["rows", "measured"], split: str, item: Item, data: bytes) -> Any:
+    def run(self, method: Literal["rows", "measured", "salvaged"], split: str, item: Item, data: bytes) -> Any:
         """Call a method of `Walk` on one item.
 
         Raises:
@@ -116,8 +117,7 @@ def _work_and_exit(walk: Walk, method: str, split: str, item: Item, data: bytes,
         limit_bytes = _BASE_MEMORY_BYTES
         try:
             _limit_memory(limit_bytes)
-            header = walk.header(data)
-            limit_bytes += header.height * header.width * _MEMORY_BYTES_PER_PIXEL
+            limit_bytes += _pixels(walk, data) * _MEMORY_BYTES_PER_PIXEL
             _limit_memory(limit_bytes)
             outcome: Any = getattr(walk, method)(split, item, data)
         except SampleError as error:
@@ -129,6 +129,15 @@ def _work_and_exit(walk: Walk, method: str, split: str, item: Item, data: bytes,
         with suppress(BrokenPipeError):
             send(pipe, outcome)
     os._exit(0)
+
+
+def _pixels(walk: Walk, data: bytes) -> int:
+    """Return how many pixels a picture states and may have; none where it is no picture, which whoever decodes it will say."""
+    try:
+        header = read_header(data)
+    except SampleError:
+        return 0
+    return min(header.height * header.width, walk.recipe.decode.max_pixels)
 
 
 def _limit_memory(more_bytes: int) -> None:

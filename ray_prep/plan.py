@@ -54,7 +54,7 @@ def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Sche
     return pa.schema(list(zip(names, types, strict=True))), [name for name in offered.names if name not in frozen.columns]
 
 
-def freeze(recipe: Recipe, frozen: Frozen | None, carried: pa.Schema, labels: Set[str]) -> Frozen:
+def freeze(recipe: Recipe, frozen: Frozen | None, carried: pa.Schema, labels: Set[str], class_names: Sequence[str] = ()) -> Frozen:
     """Return the values in force: those of the first publish, with classes that are new appended.
 
     Args:
@@ -62,6 +62,7 @@ def freeze(recipe: Recipe, frozen: Frozen | None, carried: pa.Schema, labels: Se
         frozen: What the first publish fixed; None for a first build.
         carried: Types of the carried columns.
         labels: Every label on offer.
+        class_names: Classes in the source's own order; they come before labels that it does not name.
 
     Raises:
         RecipeError: The recipe contradicts a frozen value, or an item has a label that `classes` lacks.
@@ -69,8 +70,9 @@ def freeze(recipe: Recipe, frozen: Frozen | None, carried: pa.Schema, labels: Se
     rule: dict[str, Any] = {"by": recipe.split.by, "ratios": dict(recipe.split.ratios)}
     columns = {known.name: str(known.type) for known in carried}
     if frozen is None:
-        return Frozen(columns, _classes(recipe, (), labels), rule)
-    if dict(frozen.split) != rule:
+        return Frozen(columns, _classes(recipe, (), labels, class_names), rule)
+    # The order of shares is part of the rule: hashes are held against their running sum.
+    if (frozen.split["by"], list(frozen.split["ratios"].items())) != (rule["by"], list(rule["ratios"].items())):
         msg = (
             f"split: the dataset was published with {_rule(frozen.split)}, and the recipe has {_rule(rule)}; "
             "an image must not move between splits: take the old rule back, or start over with --rebuild"
@@ -79,10 +81,10 @@ def freeze(recipe: Recipe, frozen: Frozen | None, carried: pa.Schema, labels: Se
     if frozen.mean and not recipe.needs_constants:
         # Other pixels: the fingerprint says so too, but then the old constants would stand in the record for nothing.
         frozen = replace(frozen, mean=(), std=())
-    return replace(frozen, classes=_classes(recipe, frozen.classes, labels))
+    return replace(frozen, classes=_classes(recipe, frozen.classes, labels, class_names))
 
 
-def _classes(recipe: Recipe, frozen: Sequence[str], labels: Set[str]) -> tuple[str, ...]:
+def _classes(recipe: Recipe, frozen: Sequence[str], labels: Set[str], class_names: Sequence[str]) -> tuple[str, ...]:
     if recipe.classes is not None:
         if recipe.classes[: len(frozen)] != tuple(frozen):
             msg = (
@@ -90,11 +92,12 @@ def _classes(recipe: Recipe, frozen: Sequence[str], labels: Set[str]) -> tuple[s
                 "append new ones, or start over with --rebuild"
             )
             raise RecipeError(msg)
-        if unknown := sorted(labels - set(recipe.classes)):
+        if unknown := sorted({*labels, *class_names} - set(recipe.classes)):
             msg = f"classes: the source has {', '.join(map(repr, unknown[:5]))}, which the list lacks; add or exclude them"
             raise RecipeError(msg)
         return recipe.classes
-    return (*frozen, *class_order(labels - set(frozen)))
+    known = tuple(dict.fromkeys((*frozen, *class_names)))
+    return (*known, *class_order(labels - set(known)))
 
 
 def class_order(labels: Set[str]) -> list[str]:

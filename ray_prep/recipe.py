@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +14,8 @@ import yaml
 from ray_prep.dataset.schema import ImageColumn
 from ray_prep.errors import RecipeError, did_you_mean
 from ray_prep.image.decode import Decode
+from ray_prep.image.scores import SCORES, SCORES_VERSION, parse_scores
+from ray_prep.override import apply_override, filled
 from ray_prep.sections import Checks, Copies, Filter, Output, Split, check_augmented_splits
 from ray_prep.sources import LATER_LAYOUTS, SOURCES
 from ray_prep.spec import Interval, Spec
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
     from ray_prep.sources import Source
 
-KEYS = ("name", "seed", "source", "decode", "filter", "preprocess", "augment", "finish", "split", "output", "checks", "classes")
-LATER_KEYS = ("annotations", "gpu", "removed", "scores")
+KEYS = ("name", "seed", "source", "decode", "filter", "preprocess", "augment", "finish", "split", "output", "checks", "classes", "scores")
+LATER_KEYS = ("annotations", "gpu", "removed")
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Recipe:
         output: Where the dataset goes, and what a stored image is.
         checks: Conditions on an unpublished build.
         classes: The class list, when it is not to be taken from the data.
+        scores: Which scores the rows hold, in the column's order.
         folder: Where `python` steps are looked for first: the recipe's own folder.
         data: The recipe as written, with overrides and environment filled in; plain data.
     """
@@ -68,6 +68,7 @@ class Recipe:
     output: Output
     checks: Checks
     classes: tuple[str, ...] | None
+    scores: tuple[str, ...]
     folder: str
     data: Mapping[str, Any]
 
@@ -115,12 +116,12 @@ class Recipe:
             raise RecipeError(msg)
         known: dict[str, Any] = json.loads(json.dumps(data, default=str))
         for override in overrides:
-            _override(known, override)
+            apply_override(known, override)
         _check_keys(known)
         folder = str(Path(folder).resolve())
         for section in ("source", "output"):
             if isinstance(known.get(section), dict) and isinstance(known[section].get("uri"), str):
-                known[section]["uri"] = absolute_uri(_fill(known[section]["uri"], f"{section}.uri"))
+                known[section]["uri"] = absolute_uri(filled(known[section]["uri"], f"{section}.uri"))
         augment = known.get("augment") or {}
         if not isinstance(augment, dict):
             msg = f"augment: should be a mapping with copies, keep_original, splits and transforms, got {augment!r}"
@@ -139,6 +140,7 @@ class Recipe:
             output=validate(Output, known.get("output"), "output"),
             checks=validate(Checks, known.get("checks"), "checks"),
             classes=_classes(known.get("classes")),
+            scores=parse_scores(known.get("scores")),
             folder=folder,
             data=known,
         )
@@ -208,6 +210,12 @@ class Recipe:
         return self.preprocess.needs_constants or self.finish.needs_constants
 
     @property
+    def measured_scores(self) -> tuple[str, ...]:
+        """The scores that are stored or have a limit, in the column's order."""
+        limited = {name.partition("_")[2] for name in self.filter.thresholds}
+        return tuple(name for name in SCORES if name in self.scores or name in limited)
+
+    @property
     def start(self) -> Spec:
         """What every decoded image is known to be."""
         side = Interval(self.filter.min_side)
@@ -245,15 +253,17 @@ class Recipe:
         """Return 20 hex digits that change when the rows of a split would; nothing else changes them.
 
         `base` holds decode, filter, preprocess, finish and output.image with defaults filled in and each step's version (and the seed,
-        where a step of them is random); augmented splits add augment and the seed.
+        where a step of them is random), and scores where some are asked for; augmented splits add augment and the seed.
         """
         facts: dict[str, Any] = {
             "decode": asdict(self.decode),
-            "filter": asdict(self.filter),
+            "filter": self.filter.facts,
             "preprocess": self.preprocess.describe(),
             "finish": self.finish.describe(),
             "image": self.output.image,
         }
+        if self.measured_scores:
+            facts["scores"] = {"stored": self.scores, "version": SCORES_VERSION}
         if self.preprocess.is_random or self.finish.is_random:
             facts["seed"] = self.seed
         if self.is_augmented(split):
@@ -328,42 +338,3 @@ def _classes(value: object) -> tuple[str, ...] | None:
         twice = next(name for name in names if names.count(name) > 1)
         raise RecipeError(f"classes: {twice!r} stands there twice")
     return names
-
-
-def _fill(uri: str, place: str) -> str:
-    """Fill `${NAME}` from the environment and `{date}` with today's date in UTC."""
-
-    def variable(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise RecipeError(f"{place}: the environment has no variable {name}, which {uri!r} asks for")
-        return os.environ[name]
-
-    return re.sub(r"\$\{(\w+)\}", variable, uri).replace("{date}", datetime.now(UTC).date().isoformat())
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    names = path.strip().split(".")
-    if not equals or not all(names):
-        raise RecipeError(f"--set {override}: should be a field and a value, such as output.uri=/data/out")
-    try:
-        value = json.loads(json.dumps(yaml.safe_load(text), default=str))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from None
-    place: Any = data
-    for name in names[:-1]:
-        if isinstance(place, list) and name.isdigit() and int(name) < len(place):
-            place = place[int(name)]
-            continue
-        if not isinstance(place, dict):
-            raise RecipeError(f"--set {override}: {path} goes through something that is no mapping")
-        place = place.setdefault(name, {})
-        if place is None:
-            raise RecipeError(f"--set {override}: {name} is empty in the recipe")
-    if isinstance(place, list) and names[-1].isdigit() and int(names[-1]) < len(place):
-        place[int(names[-1])] = value
-    elif isinstance(place, dict):
-        place[names[-1]] = value
-    else:
-        raise RecipeError(f"--set {override}: {path} goes through something that is no mapping")

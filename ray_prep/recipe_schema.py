@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ray_prep.image.decode import Decode
+from ray_prep.image.scores import SCORES
 from ray_prep.recipe import KEYS
 from ray_prep.sections import Checks, Copies, Filter, Output
 from ray_prep.sources import SOURCES
@@ -57,6 +58,13 @@ def recipe_schema() -> dict[str, Any]:
             "type": "array",
             "items": {"type": ["string", "integer"]},
             "description": "The class list, when not taken from the data.",
+        },
+        "scores": {
+            "type": "array",
+            "items": {"enum": list(SCORES)},
+            "uniqueItems": True,
+            "default": [],
+            "description": "Which numbers on blur, darkness and emptiness the rows hold.",
         },
     }
     assert properties.keys() == set(KEYS)

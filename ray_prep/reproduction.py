@@ -13,24 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_prep.containers import container_of
+from ray_prep.dataset.finding import UNREADABLE, Finding, unreadable
 from ray_prep.dataset.schema import carried_names
-from ray_prep.dataset.shard_check import UNREADABLE, Finding
 from ray_prep.dataset.verify import sampled_rows
 from ray_prep.errors import SampleError
 from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
 from ray_prep.platform import made_with
 from ray_prep.recipe import Recipe
+from ray_prep.sources.container import holds_members
 from ray_prep.storage import open_store
 from ray_prep.work import Frozen, Work, batch_to_items, items_to_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 
     from ray_prep.dataset.log import Snapshot
     from ray_prep.dataset.record import Record
     from ray_prep.dataset.shard import Shard
     from ray_prep.sample import Item
+    from ray_prep.sources.container import ContainerSource
     from ray_prep.storage import StorageOptions, Store
 
 _SHOWN_CHARS = 60
@@ -127,7 +129,7 @@ def _stored(store: Store, snapshot: Snapshot, count: int, made: Reproduction) ->
                 footer = parquet.metadata.metadata or {}
                 yield from _items_of(parquet, shard, chosen[shard.path])
         except UNREADABLE as error:
-            made.findings.append(Finding(shard.path, f"cannot be read as Parquet: {error}"))
+            made.findings.append(Finding(shard.path, unreadable(error)))
             continue
         for name, version in here.items():
             was = footer.get(name.encode(), b"").decode()
@@ -169,28 +171,38 @@ def _rows(parquet: pq.ParquetFile, first: int, last: int) -> pa.Table:
 def _pictures(work: Work, stored: Mapping[str, _Stored], stack: ExitStack) -> Iterator[tuple[Item, bytes | SampleError]]:
     """Yield the items of stored rows as their source offers them now, with their bytes."""
     source = work.recipe.source
-    if not source.is_container:
+    if holds_members(source):
+        for item, data in members(source, {known.any["source_uri"] for known in stored.values()}):
+            if item.key in stored:
+                yield _typed(item, work), data
+    else:
         listed = _listed(work.recipe, stored)
         items = [_typed(listed[key], work) for key in stored if key in listed]
         yield from stack.enter_context(fetch(items, source.storage_options))
-        return
+
+
+def members(source: ContainerSource, uris: Iterable[str]) -> Iterator[tuple[Item, bytes | SampleError]]:
+    """Yield some members of containers with their bytes; only their containers are read, and none further than to the last of them.
+
+    Args:
+        source: Whose containers.
+        uris: Of the members.
+    """
     wanted: dict[str, set[str]] = {}
-    for known in stored.values():
-        wanted.setdefault(container_of(known.any["source_uri"]), set()).add(known.any["source_uri"])
+    for uri in uris:
+        wanted.setdefault(container_of(uri), set()).add(uri)
     for container in source.items(Counter()):
-        missing = wanted.pop(container.uri, set())
-        for item, data in source.members(container, _wait) if missing else ():
-            if item.uri in missing and item.key in stored:
+        missing = wanted.pop(container.uri, None)
+        if missing is None:
+            continue
+        for item, data in source.members(container):
+            if item.uri in missing:
                 missing.discard(item.uri)
-                yield _typed(item, work), data
+                yield item, data
             if not missing:
                 break
         if not wanted:
             return
-
-
-def _wait() -> None:
-    """Wait for storage as long as it takes: nobody watches this."""
 
 
 def _listed(recipe: Recipe, stored: Mapping[str, _Stored]) -> dict[str, Item]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ray_prep.errors import RecipeError, did_you_mean
+from ray_prep.errors import LimitError, RecipeError, did_you_mean
 from ray_prep.seed import split_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ray_prep.sample import Item
 
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -17,17 +19,25 @@ SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Filter:
-    """Which pictures are wanted; what falls outside is rejected before a pixel is decoded.
+    """Which pictures are wanted; what its size keeps out is rejected before a pixel is decoded, what its scores keep out before any step.
 
     Args:
         min_side: Smallest height and width of the upright picture, pixels.
         max_aspect: Largest ratio of the longer to the shorter side; None for any.
         duplicates: `keep` every picture, or `drop` those whose file has the same bytes as another's: the smallest key stays.
+        min_sharpness: Smallest sharpness, 0 to 1.2: clear photos have 0.1 and more, blurred ones less; None for any.
+        min_brightness: Smallest brightness, 0 (black) to 1 (white); None for any.
+        max_brightness: Largest brightness; None for any.
+        min_contrast: Smallest contrast, 0 (one grey) to 1 (black to white); None for any.
     """
 
     min_side: int = 1
     max_aspect: float | None = None
     duplicates: Literal["keep", "drop"] = "keep"
+    min_sharpness: float | None = None
+    min_brightness: float | None = None
+    max_brightness: float | None = None
+    min_contrast: float | None = None
 
     def __post_init__(self) -> None:
         if self.min_side < 1:
@@ -36,6 +46,41 @@ class Filter:
         if self.max_aspect is not None and self.max_aspect < 1:
             msg = f"max_aspect is longer side over shorter side, so 1 or more, got {self.max_aspect:g}"
             raise ValueError(msg)
+        for name, value in self.thresholds.items():
+            high = 1.2 if name == "min_sharpness" else 1
+            if not 0 <= value <= high:
+                msg = f"{name} should be from 0 to {high:g}, got {value:g}"
+                raise ValueError(msg)
+        if self.min_brightness is not None and self.max_brightness is not None and self.min_brightness > self.max_brightness:
+            msg = f"min_brightness {self.min_brightness:g} is above max_brightness {self.max_brightness:g}: no picture would be left"
+            raise ValueError(msg)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The limits on scores that are set: `min_sharpness` and the like, by name."""
+        given = {name: getattr(self, name) for name in ("min_sharpness", "min_brightness", "max_brightness", "min_contrast")}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a fingerprint holds of it; limits on scores only where set, so that they changed no fingerprint when they came."""
+        return {"min_side": self.min_side, "max_aspect": self.max_aspect, "duplicates": self.duplicates, **self.thresholds}
+
+    def check_scores(self, scores: Mapping[str, float]) -> None:
+        """Refuse a picture whose scores lie outside.
+
+        Args:
+            scores: By name; those that have a limit are among them.
+
+        Raises:
+            LimitError: `score`: the message names score and limit.
+        """
+        for name, limit in self.thresholds.items():
+            side, _, score = name.partition("_")
+            value = scores[score]
+            if value < limit if side == "min" else value > limit:
+                asked = f"asks for {limit:g} or more" if side == "min" else f"allows {limit:g} at the most"
+                raise LimitError("score", f"a {score} of {value:.4g}; filter.{name} {asked}")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Survey:
         new_duplicates: How many of them the published version does not know.
         counts: Items by split.
         labels: Every label that occurs.
+        class_names: Classes in the order the source itself has them; empty where it has none.
         unchanged: Items the published version knows as they are.
         added: Items it does not know.
         changed: Items it knows otherwise.
@@ -72,6 +73,7 @@ class Survey:
     new_duplicates: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     labels: set[str] = field(default_factory=set)
+    class_names: tuple[str, ...] = ()
     unchanged: int = 0
     added: int = 0
     changed: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,13 +16,14 @@ from ray_prep.dataset.record import TRAINING
 from ray_prep.dataset.shard import Shard
 from ray_prep.dataset.shard_reader import ShardReader
 from ray_prep.dataset.sums import add_sums
-from ray_prep.errors import SampleError, StorageError
+from ray_prep.errors import RecipeError, SampleError, StorageError
 from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
 from ray_prep.messages import Tick
 from ray_prep.receipt import Receipt, receipt_path
 from ray_prep.sample import Rejection
 from ray_prep.shelf import Shelf
+from ray_prep.sources.container import holds_members
 from ray_prep.walk import Walk
 from ray_prep.work import read_items
 
@@ -152,12 +153,13 @@ def _pictures(
     def waiting() -> None:
         signs.send(is_waiting=True)
 
-    if work.recipe.source.is_container:
+    source = work.recipe.source
+    if holds_members(source):
         for container in items:
-            yield from work.recipe.source.members(container, waiting)
+            yield from source.members(container, waiting)
     else:
         window = _ISOLATED_WINDOW if is_isolated else None
-        yield from stack.enter_context(fetch(items, work.recipe.source.storage_options, window=window, on_wait=waiting))
+        yield from stack.enter_context(fetch(items, source.storage_options, window=window, on_wait=waiting))
 
 
 def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], signs: _Signs, isolation: Isolation | None) -> None:
@@ -174,6 +176,7 @@ def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], 
                 raise data
             size_bytes = len(data)
             if recipe.source.is_container:
+                item = labelled(item, bench.work)
                 split = recipe.split.of(item)
                 if ref.kind == "measure" and split != TRAINING:
                     continue
@@ -191,6 +194,22 @@ def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], 
         bench.items += 1
         bench.source_bytes += size_bytes
         signs.finished(size_bytes, is_rejected=outcome is None)
+
+
+def labelled(item: Item, work: Work) -> Item:
+    """Return a container's member with the class that its number stands for.
+
+    Raises:
+        RecipeError: Its label is not in the class list, which must be known before containers are read.
+    """
+    if item.label is None or item.label in work.class_ids:
+        return item
+    classes = work.frozen.classes
+    if item.label_id is not None and (not classes or item.label_id < len(classes)):
+        return replace(item, label=classes[item.label_id]) if classes else item
+    known = f"the class list has {len(classes)} names" if classes else "a container's labels are known only when it is read"
+    msg = f"classes: {item.uri} has the label {item.label!r}, and {known}; list every class in the recipe's `classes`"
+    raise RecipeError(msg)
 
 
 def _copy(bench: _Bench, losers: list[Item], signs: _Signs) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,8 @@ import numpy as np
 from ray_prep.image.decode import decode
 from ray_prep.image.encode import ENCODINGS
 from ray_prep.image.header import check_limits, read_header
+from ray_prep.image.salvage import salvage
+from ray_prep.image.scores import SCORES, decode_at_least, measure
 from ray_prep.sample import Sample
 from ray_prep.seed import sample_rng
 from ray_prep.transforms.applied import applied_json
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ray_prep.image.header import Header
     from ray_prep.recipe import Recipe
     from ray_prep.sample import Item
+
+    Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 # What a chain without randomness is given: it never draws from it, and making a generator costs more than a flip.
 _UNUSED = np.random.Generator(np.random.PCG64(0))
@@ -35,10 +39,12 @@ class Stage:
     Args:
         name: `decoded`, `preprocessed`, `counted` (the original's pixels before any float step), or `stored`.
         sample: The picture there.
+        scores: Where `decoded`: the scores that are stored or have a limit, by name.
     """
 
     name: Literal["decoded", "preprocessed", "counted", "stored"]
     sample: Sample
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Walk:
         return header
 
     def decoded(self, key: str, data: bytes, header: Header) -> Sample:
-        """Return the upright picture, at a fraction of its size where the first step shrinks it anyway.
+        """Return the upright picture, at a fraction of its size where the first step shrinks it anyway and scores need no more.
 
         Raises:
             DecodeError: The bytes make no whole picture.
@@ -82,6 +88,9 @@ class Walk:
         at_least = None
         if self.recipe.decode.jpeg_scaling == "auto" and first and (ask := getattr(first[0].transform, "decode_at_least", None)):
             at_least = ask(*header.oriented_size)
+        if at_least is not None and self.recipe.measured_scores:
+            scored = decode_at_least(*header.oriented_size)
+            at_least = max(at_least[0], scored[0]), max(at_least[1], scored[1])
         image = decode(data, header, self.recipe.decode, at_least)
         full_size = None if image.shape[:2] == header.oriented_size else header.oriented_size
         return Sample(key, 0, image, full_size)
@@ -94,7 +103,9 @@ class Walk:
         """
         recipe = self.recipe
         sample = self.decoded(key, data, header)
-        yield Stage("decoded", sample)
+        scores = measure(sample.image, recipe.measured_scores) if recipe.measured_scores else {}
+        yield Stage("decoded", sample, scores)
+        recipe.filter.check_scores(scores)
         is_random = recipe.preprocess.is_random or recipe.finish.is_random
         rng = sample_rng(recipe.seed, key, 0) if is_random else _UNUSED
         count = len(recipe.preprocess.steps)
@@ -141,7 +152,7 @@ class Walk:
         shared: dict[str, Any] = {
             "key": item.key,
             "label": item.label,
-            "label_id": None if item.label is None else self.class_ids.get(item.label),
+            "label_id": item.label_id if item.label is None else self.class_ids.get(item.label, item.label_id),
             "source_uri": item.uri,
             "source_version": item.version,
             "source_facts": item.facts,
@@ -158,7 +169,9 @@ class Walk:
         rows: list[dict[str, Any]] = []
         sums: list[int] | None = None
         for stage in self.stages(split, item.key, data, header):
-            if stage.name == "counted":
+            if stage.name == "decoded" and self.recipe.scores:
+                shared["scores"] = {name: stage.scores[name] if name in self.recipe.scores else None for name in SCORES}
+            elif stage.name == "counted":
                 sums = integer_sums(stage.sample.image)
             elif stage.name == "stored":
                 image = stage.sample.image
@@ -185,6 +198,14 @@ class Walk:
         header = self.header(data)
         counted = next(stage for stage in self.stages(split, item.key, data, header) if stage.name == "counted")
         return integer_sums(counted.sample.image)
+
+    def salvaged(self, _split: str, _item: Item, data: bytes) -> Image:
+        """Return as much of a rejected picture as can be shown, small; only in a process of its own (see `salvage`).
+
+        Raises:
+            DecodeError: Nothing can be.
+        """
+        return salvage(data, self.recipe.decode.max_pixels)
 
 
 def integer_sums(image: np.ndarray[Any, np.dtype[Any]]) -> list[int]:

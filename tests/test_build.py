@@ -10,18 +10,15 @@ import pytest
 from deltalake import write_deltalake
 from PIL import Image
 
-from ray_prep import build, open as open_dataset  # noqa: ICN001  the public names
+from ray_prep import build
+from ray_prep import open as open_dataset
 from ray_prep.build import BuildReport, Silence
 from ray_prep.errors import CheckFailed, Conflict, Interrupted, RayPrepError, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.sources.class_folders import ClassFolders
 from ray_prep.unit import Tick
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from ray_prep.sample import Item
+    pass
 
 COPIES = {
     "copies": 2,
@@ -182,6 +179,7 @@ def test_a_new_class_is_appended(collection: Any) -> None:
     assert collection.rows()["cat/06.jpg", 0]["label_id"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "what"),
     [
@@ -205,6 +203,7 @@ def test_what_the_first_publish_fixed(collection: Any, sections: dict[str, Any],
     assert made(collection, **sections).decoded == 0
 
 
+@pytest.mark.slow
 def test_another_transform_makes_the_rows_again(collection: Any) -> None:
     """The fingerprint of the rows decides: other pixels, one more version; what only names or checks things, no work."""
     made(collection)
@@ -216,6 +215,7 @@ def test_another_transform_makes_the_rows_again(collection: Any) -> None:
     assert collection.shards() == collection.shards(collection.home / "anew")
 
 
+@pytest.mark.slow
 def test_only_augmented_splits_follow_the_seed(collection: Any) -> None:
     """Another seed makes `train` again and leaves the shards of `val` where they are."""
     made(collection, augment=COPIES)
@@ -227,6 +227,7 @@ def test_only_augmented_splits_follow_the_seed(collection: Any) -> None:
     assert not {shard for shard in before if "split=train" in shard[0]} & set(after)
 
 
+@pytest.mark.slow
 def test_a_limited_build_takes_the_first_by_hash(collection: Any) -> None:
     """`--limit` takes the same few always, a later build without it adds the rest, and a whole dataset cannot be limited."""
     few = made(collection, limit=10, checks={"max_rejected": 0.5})
@@ -242,6 +243,7 @@ def test_a_limited_build_takes_the_first_by_hash(collection: Any) -> None:
         build(collection.recipe(), workers=0, limit=0)
 
 
+@pytest.mark.slow
 def test_a_new_column_is_left_out_and_said_to_be(collection: Any) -> None:
     """Columns are fixed at the first publish: later ones are warned about, missing ones are null."""
     names = [name for name in sorted(collection.pictures) if "0" in name]
@@ -258,6 +260,7 @@ def test_a_new_column_is_left_out_and_said_to_be(collection: Any) -> None:
     assert {row["camera"] for row in collection.rows().values()} == {"x"}
 
 
+@pytest.mark.slow
 def test_normalize_by_the_dataset(collection: Any) -> None:
     """Constants are pooled over the training originals' pixels, stay what they were, and make what is stored."""
     made(collection, collection.home / "plain")
@@ -322,6 +325,7 @@ def test_what_was_filtered_is_no_fault(collection: Any) -> None:
     assert report.accepted + report.rejected == 40
 
 
+@pytest.mark.slow
 def test_checks_refuse(collection: Any) -> None:
     """Too few images, or too many gone since the last version: exit 1, and the version before stays."""
     with pytest.raises(CheckFailed, match="40 images would be published, and 41 are asked for"):
@@ -346,6 +350,7 @@ class _Rival(Silence):
             self._act()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_first", [True, False])
 def test_of_two_builds_the_second_to_publish_loses(collection: Any, *, is_first: bool) -> None:
     """A conflict is exit 4, says that the same command again builds upon it, and leaves the winner's version untouched."""
@@ -399,7 +404,7 @@ def test_a_shard_that_is_gone_is_made_again(collection: Any) -> None:
     shards[-1].write_bytes(b"cut")
     report = made(collection)
     assert 0 < report.decoded < 42
-    assert all(path.startswith(f"split={path[6:path.index('/')]}/{digest[:20]}") for path, digest in collection.shards())
+    assert all(path.startswith(f"split={path[6 : path.index('/')]}/{digest[:20]}") for path, digest in collection.shards())
 
 
 def test_a_step_of_the_users_that_raises(collection: Any) -> None:
@@ -429,13 +434,18 @@ def test_a_bug_in_a_step_ends_the_build_and_names_it(collection: Any, monkeypatc
     assert not (collection.target / "_delta_log").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "column", "dtype"),
     [
         ({"decode": {"color": "gray"}}, (24, 24, 1), np.uint8),
         ({"finish": [{"center_crop": {"height": 24, "width": 24}}, "grayscale"]}, (24, 24, 1), np.uint8),
         ({"finish": [{"center_crop": {"height": 24, "width": 24}}, "to_float"]}, (24, 24, 3), np.float32),
-        ({"finish": [{"center_crop": {"height": 24, "width": 24}}, {"normalize": {"mean": "imagenet", "std": "imagenet"}}]}, (24, 24, 3), np.float32),
+        (
+            {"finish": [{"center_crop": {"height": 24, "width": 24}}, {"normalize": {"mean": "imagenet", "std": "imagenet"}}]},
+            (24, 24, 3),
+            np.float32,
+        ),
         ({"finish": [], "output": {"shape": "varies"}}, None, np.uint8),
         ({"finish": [], "preprocess": [], "output": {"shape": "varies"}}, None, np.uint8),
         ({"output": {"image": "jpeg"}}, (24, 24, 3), np.uint8),
@@ -443,7 +453,7 @@ def test_a_bug_in_a_step_ends_the_build_and_names_it(collection: Any, monkeypatc
         ({"output": {"image": "webp", "compression": "zstd"}}, (24, 24, 3), np.uint8),
         ({"decode": {"color": "gray"}, "output": {"image": "jpeg", "shape": "varies"}, "finish": []}, None, np.uint8),
     ],
-)  # fmt: skip
+)
 def test_every_kind_of_output_is_read_back(collection: Any, sections: dict[str, Any], column: Any, dtype: Any) -> None:
     """Gray, float, varying shapes, and encoded images come back as arrays of the shape the row says."""
     made(collection, augment=None, **sections)
@@ -486,7 +496,13 @@ def test_names_of_any_bytes(collection: Any) -> None:
             file.write(collection.pictures["cat/06.jpg"])
     report = made(collection, source=source, split=None)
     assert (report.listed, report.rejected) == (5, 0)
-    assert {key for key, _ in collection.rows()} == {"chat/été 1.jpg", "chat/写真.jpg", "chat/caf%E9.jpg", "chat/new\nline.jpg", "chat/100%.jpg"}
+    assert {key for key, _ in collection.rows()} == {
+        "chat/été 1.jpg",
+        "chat/写真.jpg",
+        "chat/caf%E9.jpg",
+        "chat/new\nline.jpg",
+        "chat/100%.jpg",
+    }
     assert made(collection, source=source, split=None).decoded == 0
 
 
@@ -552,7 +568,7 @@ def test_a_table_of_somebody_elses(collection: Any) -> None:
     import pyarrow as pa
 
     write_deltalake(str(collection.target), pa.table({"x": [1, 2]}))
-    with pytest.raises((StorageError, RecipeError), match="not made by ray_prep|ray_prep did not make"):
+    with pytest.raises((StorageError, RecipeError), match=r"not made by ray_prep|ray_prep did not make"):
         made(collection)
     assert sorted(path.name for path in (collection.target / "_delta_log").iterdir()) == ["00000000000000000000.json"]
 
@@ -605,5 +621,3 @@ def test_progress_is_told(collection: Any) -> None:
     build(collection.recipe(), workers=0, progress=watching)
     assert watching.stages == ["listing", "building", "publishing"]
     assert (watching.items, watching.expected, watching.rejected) == (42, 42, 2)
-
-

@@ -105,7 +105,11 @@ def test_the_schema_is_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
         ({"preprocess": [{"resise": {"short_side": 32}}]}, 2, "preprocess[0]: unknown transform 'resise'; did you mean 'resize'?"),
         ({"preprocess": [{"resize": {"short_sied": 32}}]}, 2, "preprocess[0].resize.short_sied: unknown key; did you mean 'short_side'?"),
         ({"preprocess": [{"resize": {"height": 8, "width": 8}}]}, 2, "finish[0].center_crop: it needs a height of at least 24"),
-        ({"augment": {"copies": 1, "transforms": ["to_float"]}}, 2, "augment.transforms[0].to_float: here augmented copies part from originals"),
+        (
+            {"augment": {"copies": 1, "transforms": ["to_float"]}},
+            2,
+            "augment.transforms[0].to_float: here augmented copies part from originals",
+        ),
         ({"source": {"uri": "/no/such/folder"}}, 3, "/no/such/folder"),
         ({"source": {"uri": "/no/such/list.csv", "layout": "manifest"}}, 3, "/no/such"),
         ({"checks": {"max_rejected": 0}}, 1, "2 of 42 images were rejected"),
@@ -250,7 +254,11 @@ def test_a_build_that_is_ended_goes_on_from_there(collection: Any, how: signal.S
 def test_a_demo(tmp_path: Path) -> None:
     """`demo` ends with a dataset and a sheet; what it prints next works as written."""
     outcome = subprocess.run(
-        _command("demo", str(tmp_path / "demo"), "--count", "40", "--engine", "local"), capture_output=True, text=True, timeout=100, check=False
+        _command("demo", str(tmp_path / "demo"), "--count", "40", "--engine", "local"),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert outcome.returncode == 0, outcome.stderr
     assert "40 accepted" in outcome.stdout or "accepted  40" in outcome.stdout
@@ -264,7 +272,9 @@ def test_a_demo(tmp_path: Path) -> None:
 def test_output_that_nobody_reads_on(collection: Any) -> None:
     """`ray-prep files … | head -1` ends without a traceback."""
     build(collection.recipe(), workers=0)
-    command = " ".join(_command("files", str(collection.target))).replace("from ray_prep.cli import main; main()", "'from ray_prep.cli import main; main()'")
+    command = " ".join(_command("files", str(collection.target))).replace(
+        "from ray_prep.cli import main; main()", "'from ray_prep.cli import main; main()'"
+    )
     outcome = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, timeout=60, check=False)
     assert outcome.stdout.startswith(str(collection.target))
     assert outcome.stderr == ""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-
 def _items(collection: Any, **sections: Any) -> tuple[Any, str, dict[str, Item]]:
     work, refs = collection.planned(output={"shard_mb": 1}, split=None, **sections)
     return work, refs[0].split, {item.key: item for item in read_items(work, refs[0])}
@@ -27,7 +26,9 @@ def _items(collection: Any, **sections: Any) -> tuple[Any, str, dict[str, Item]]
 
 def test_rows_are_those_of_the_walk(collection: Any) -> None:
     """Pixels, sums, params and facts come through the pipe as they are; rejections as the errors they are; and fast."""
-    work, split, items = _items(collection, augment={"copies": 1, "splits": ["train"], "transforms": [{"RandomBrightnessContrast": {"p": 1}}]})
+    work, split, items = _items(
+        collection, augment={"copies": 1, "splits": ["train"], "transforms": [{"RandomBrightnessContrast": {"p": 1}}]}
+    )
     walk = Walk(work.recipe, work.class_ids)
     with Isolation(work) as isolation:
         isolation.run("measured", split, items["cat/06.jpg"], collection.pictures["cat/06.jpg"])
@@ -60,16 +61,16 @@ def test_the_deadline_is_the_items_own(collection: Any) -> None:
     )
     work, split, items = _items(collection, preprocess=[{"resize": {"short_side": 32}}, {"python": {"call": "sleepy_step:fn"}}])
 
-
     with Isolation(replace(work, item_deadline_s=1.0)) as isolation:
         outcomes: dict[str, str] = {}
+        longest_s = 0.0
         for key in sorted(items)[:6]:
             began = time.monotonic()
             try:
                 isolation.run("rows", split, items[key], collection.pictures[key])
                 outcomes[key] = "made"
             except ProcessDied as error:
-                outcomes[key] = error.reason
-                assert error.message == "not done after 1 s"
-                assert time.monotonic() - began < 5
-    assert set(outcomes.values()) == {"made", "timed_out"}
+                outcomes[key] = f"{error.reason}: {error.message}"
+            longest_s = max(longest_s, time.monotonic() - began)
+    assert set(outcomes.values()) == {"made", "timed_out: not done after 1 s"}
+    assert longest_s < 10

@@ -53,7 +53,7 @@ def test_importing_is_light() -> None:
 
 def test_a_recipe_is_loaded_without_ray() -> None:
     """Neither recipes nor builds nor readers import Ray or torch."""
-    program = "import sys, ray_prep; ray_prep.Recipe, ray_prep.build, ray_prep.open; print(*[name for name in ('ray', 'torch') if name in sys.modules])"
+    program = "import sys, ray_prep; ray_prep.Recipe, ray_prep.build, ray_prep.open; print(*{'ray', 'torch'} & sys.modules.keys())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT.parent), "NO_ALBUMENTATIONS_UPDATE": "1"}
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment).stdout.split() == []
 
@@ -84,5 +84,7 @@ def test_every_module_has_its_place() -> None:
     contracts = tomllib.loads(file.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     placed = [name.strip() for layer in layers for name in layer.split("|")]
-    here = {path.stem if path.is_file() else path.name for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    here = {
+        path.stem if path.is_file() else path.name for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert sorted(placed) == sorted(here - {"__init__"})

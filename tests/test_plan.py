@@ -66,7 +66,7 @@ def test_what_the_published_image_is(collection: Any) -> None:
     recipe = collection.recipe()
     check_image(recipe, recipe.image_column.metadata)
     other = collection.recipe(finish=[{"center_crop": {"height": 24, "width": 24}}, "to_float"])
-    with pytest.raises(RecipeError, match="the dataset's images have (dtype uint8, and the recipe makes dtype float32|range)"):
+    with pytest.raises(RecipeError, match=r"the dataset's images have (dtype uint8, and the recipe makes dtype float32|range)"):
         check_image(other, recipe.image_column.metadata)
 
 
@@ -96,12 +96,16 @@ def test_every_item_is_in_one_unit_of_its_split(collection: Any) -> None:
     made = cut_units(collection)
     assert sorted(item.key for unit in made for item in unit.items) == sorted(collection.pictures)
     assert all(item.split == unit.split for unit in made for item in unit.items)
-    assert {unit.split for unit in made} == {"train", "val"} and len(made) > 2
+    assert {unit.split for unit in made} == {"train", "val"}
+    assert len(made) > 2
 
 
 def test_a_plan_is_read_as_it_was_written(collection: Any) -> None:
     """An item's key, uri, version, label and carried values reach the worker unchanged."""
-    source = {**collection.manifest(["image,weight,note", "pictures/cat/06.jpg,3,é", "pictures/cat/09.jpg,,"]), "columns": {"weight": "int64"}}
+    source = {
+        **collection.manifest(["image,weight,note", "pictures/cat/06.jpg,3,é", "pictures/cat/09.jpg,,"]),
+        "columns": {"weight": "int64"},
+    }
     work, refs = collection.planned(source=source, split=None)
     items = {item.key: item for ref in refs for item in read_items(work, ref)}
     assert items["pictures/cat/06.jpg"].columns == {"weight": 3, "note": "é"}
@@ -152,7 +156,9 @@ def test_who_is_tried_again(rejections: tuple[tuple[Any, int], ...], retry_rejec
 
 def test_columns_of_the_first_publish_stay(collection: Any) -> None:
     """The table's columns and types are kept in their order; columns that came later are told."""
-    first = collection.recipe(source={**collection.manifest(["image,weight,note", "pictures/cat/06.jpg,3,x"]), "columns": {"weight": "int32"}})
+    first = collection.recipe(
+        source={**collection.manifest(["image,weight,note", "pictures/cat/06.jpg,3,x"]), "columns": {"weight": "int32"}}
+    )
     carried, late = carried_columns(first, None, None)
     assert (carried.names, late) == (["weight", "note"], [])
     frozen = Frozen({"weight": "int32", "note": "string"})

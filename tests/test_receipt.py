@@ -14,7 +14,9 @@ RECEIPT = Receipt(
     unit_id="0" * 40,
     items=5,
     shards=(
-        ShardFacts(Shard("split=train/a.parquet", "train", 6, 100, "a" * 64, "k1", "k3"), "0" * 40, 3, {"cat": 2}, (30, 2**60, 1, 1, 3, 4, 5)),
+        ShardFacts(
+            Shard("split=train/a.parquet", "train", 6, 100, "a" * 64, "k1", "k3"), "0" * 40, 3, {"cat": 2}, (30, 2**60, 1, 1, 3, 4, 5)
+        ),
         ShardFacts(Shard("split=train/b.parquet", "train", 2, 50, "b" * 64, "k4", "k4"), "0" * 40, 1, {}, (10, 1, 1, 1, 3, 4, 5)),
     ),
     rejections=(Rejection("k2", "/caf\udce9.jpg", "v", "decode", "corrupt", "caf\udce9: it is bad", 2),),

@@ -33,11 +33,21 @@ def parse(**sections: Any) -> Recipe:
     [
         # a wrong name
         ({"preprocess": [{"resise": {"short_side": 256}}]}, "preprocess[0]: unknown transform 'resise'; did you mean 'resize'?"),
-        ({"finish": [*BASE["finish"], {"horizontalflip": {}}]}, "finish[1]: unknown transform 'horizontalflip'; did you mean 'HorizontalFlip'?"),
+        (
+            {"finish": [*BASE["finish"], {"horizontalflip": {}}]},
+            "finish[1]: unknown transform 'horizontalflip'; did you mean 'HorizontalFlip'?",
+        ),
         ({"preproces": []}, "preproces: unknown key; did you mean 'preprocess'?"),
-        ({"source": {"uri": "/s", "layout": "class_folder"}}, "source.layout: there is no layout 'class_folder'; did you mean 'class_folders'?"),
+        (
+            {"source": {"uri": "/s", "layout": "class_folder"}},
+            "source.layout: there is no layout 'class_folder'; did you mean 'class_folders'?",
+        ),
         ({"source": {"uri": "/s", "layout": "coco"}}, "source.layout: 'coco' is not available in this version"),
-        ({"scores": []}, "scores: this version of ray_prep cannot do it yet"),
+        ({"gpu": {}}, "gpu: this version of ray_prep cannot do it yet"),
+        ({"scores": ["sharpness", "contarst"]}, "scores[1]: there is no score 'contarst'; did you mean 'contrast'?; there are sharpness"),
+        ({"scores": [{}]}, "scores[0]: there is no score {}; there are sharpness, brightness, contrast"),
+        ({"scores": ["contrast", "contrast"]}, "scores[1]: 'contrast' stands there twice"),
+        ({"scores": "contrast"}, "scores: should be a list, such as [sharpness, brightness, contrast], got 'contrast'"),
         # a wrong parameter
         ({"preprocess": [{"resize": {"short_sied": 256}}]}, "preprocess[0].resize.short_sied: unknown key; did you mean 'short_side'?"),
         ({"preprocess": [{"resize": {"short_side": "large"}}]}, "preprocess[0].resize.short_side: should be"),
@@ -48,14 +58,25 @@ def parse(**sections: Any) -> Recipe:
         ({"decode": {"max_pixel": 1}}, "decode.max_pixel: unknown key; did you mean 'max_pixels'?"),
         ({"filter": {"min_side": 0}}, "filter: min_side should be 1 pixel or more, got 0"),
         ({"filter": {"max_aspect": 0.5}}, "filter: max_aspect is longer side over shorter side, so 1 or more, got 0.5"),
-        ({"output": {"uri": "/t", "image": "jpg"}}, "output.image: should be 'tensor', 'jpeg', 'png' or 'webp', got 'jpg'; did you mean 'jpeg'?"),
+        ({"filter": {"min_contrast": 1.5}}, "filter: min_contrast should be from 0 to 1, got 1.5"),
+        ({"filter": {"min_sharpness": 100}}, "filter: min_sharpness should be from 0 to 1.2, got 100"),
+        ({"filter": {"min_sharpness": -1}}, "filter: min_sharpness should be from 0 to 1.2, got -1"),
+        ({"filter": {"min_sharp": 0.1}}, "filter.min_sharp: unknown key; did you mean 'min_sharpness'?"),
+        ({"filter": {"min_brightness": 0.9, "max_brightness": 0.1}}, "filter: min_brightness 0.9 is above max_brightness 0.1"),
+        (
+            {"output": {"uri": "/t", "image": "jpg"}},
+            "output.image: should be 'tensor', 'jpeg', 'png' or 'webp', got 'jpg'; did you mean 'jpeg'?",
+        ),
         ({"output": {"uri": "/t", "shard_mb": 0}}, "output: shard_mb should be above 0"),
         ({"output": {}}, "output.uri: is needed and was not given"),
         ({"checks": {"max_rejected": 2}}, "checks: max_rejected is a share, so between 0 and 1, got 2"),
         ({"checks": {"max_rejected": float("nan")}}, "checks.max_rejected: should be a finite number, got nan"),
         ({"augment": {"copies": -1}}, "augment: copies should be 0 or more, got -1"),
         ({"augment": {"copies": 0, "keep_original": False}}, "would store nothing; set copies to 1 or more"),
-        ({"augment": {"copies": 1, "splits": ["trian"]}}, "augment.splits[0]: there is no split 'trian'; did you mean 'train'?; the recipe has train"),
+        (
+            {"augment": {"copies": 1, "splits": ["trian"]}},
+            "augment.splits[0]: there is no split 'trian'; did you mean 'train'?; the recipe has train",
+        ),
         ({"augment": [CROP]}, "augment: should be a mapping with copies, keep_original, splits and transforms"),
         ({"seed": "7"}, "seed: should be a whole number, got '7'"),
         ({"seed": True}, "seed: should be a whole number, got True"),
@@ -76,21 +97,33 @@ def parse(**sections: Any) -> Recipe:
             "finish[0].center_crop: it needs a height of at least 224, and gets 128 at the most; resize or pad before it",
         ),
         ({"finish": []}, "output.shape: `fixed` needs one height and width, and images leave the last step as 256.. x 256..;"),
-        ({"finish": [*BASE["finish"], "to_float"], "output": {"uri": "/t", "image": "jpeg"}}, "output.image: jpeg holds uint8, and images end as float32"),
-        ({"split": {"val": 1}, "finish": [*BASE["finish"], {"normalize": {"mean": "dataset", "std": "dataset"}}]}, "split gives it no share"),
+        (
+            {"finish": [*BASE["finish"], "to_float"], "output": {"uri": "/t", "image": "jpeg"}},
+            "output.image: jpeg holds uint8, and images end as float32",
+        ),
+        (
+            {"split": {"val": 1}, "finish": [*BASE["finish"], {"normalize": {"mean": "dataset", "std": "dataset"}}]},
+            "split gives it no share",
+        ),
         # a chain whose two branches part
         (
             {"augment": {"copies": 1, "transforms": [CROP, "to_float"]}},
             "augment.transforms[1].to_float: here augmented copies part from originals in dtype",
         ),
-        ({"augment": {"copies": 1, "transforms": ["grayscale"]}, "decode": {"color": "rgb"}}, "augment.transforms[0].grayscale: here augmented copies part from originals in channels"),
         (
-            {"augment": {"copies": 1, "transforms": [{"RandomCrop": {"height": 100, "width": 100}}]}, "finish": [{"pad": {"height": 300, "width": 300}}],
-             "preprocess": [{"resize": {"height": 300, "width": 400}}]},
+            {"augment": {"copies": 1, "transforms": ["grayscale"]}, "decode": {"color": "rgb"}},
+            "augment.transforms[0].grayscale: here augmented copies part from originals in channels",
+        ),
+        (
+            {
+                "augment": {"copies": 1, "transforms": [{"RandomCrop": {"height": 100, "width": 100}}]},
+                "finish": [{"pad": {"height": 300, "width": 300}}],
+                "preprocess": [{"resize": {"height": 300, "width": 400}}],
+            },
             "augment.transforms[0].RandomCrop: here augmented copies part from originals in width: originals end as 300 x 400",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(sections: dict[str, Any], what: str) -> None:
     """Each mistake is exit 2, before any work, in a line or two that a stranger could act on."""
     with pytest.raises(RecipeError) as caught:
@@ -179,14 +212,23 @@ def test_what_a_fingerprint_follows_from() -> None:
     base = parse(seed=1)
     copies = {"copies": 1, "transforms": [{"HorizontalFlip": {"p": 0.5}}, CROP]}
     for sections in (
-        {"name": "x"}, {"seed": 2}, {"checks": {"max_rejected": 1}}, {"decode": {"color": "rgb"}}, {"split": {"train": 0.5, "val": 0.5}},
-        {"output": {"uri": "/o", "shard_mb": 5, "compression": "zstd"}}, {"augment": copies | {"splits": ["train"]}, "split": {"train": 0.5, "val": 0.5}},
-    ):  # fmt: skip
+        {"name": "x"},
+        {"seed": 2},
+        {"checks": {"max_rejected": 1}},
+        {"decode": {"color": "rgb"}},
+        {"split": {"train": 0.5, "val": 0.5}},
+        {"output": {"uri": "/o", "shard_mb": 5, "compression": "zstd"}},
+        {"augment": copies | {"splits": ["train"]}, "split": {"train": 0.5, "val": 0.5}},
+    ):
         assert parse(**{"seed": 1, **sections}).fingerprint("val") == base.fingerprint("val")
     for sections in (
-        {"preprocess": [{"resize": {"short_side": 257}}]}, {"decode": {"background": [0, 0, 0]}}, {"filter": {"min_side": 10}},
-        {"output": {"uri": "/t", "image": "png"}}, {"finish": [{"center_crop": {"height": 223, "width": 224}}]}, {"decode": {"jpeg_scaling": "exact"}},
-    ):  # fmt: skip
+        {"preprocess": [{"resize": {"short_side": 257}}]},
+        {"decode": {"background": [0, 0, 0]}},
+        {"filter": {"min_side": 10}},
+        {"output": {"uri": "/t", "image": "png"}},
+        {"finish": [{"center_crop": {"height": 223, "width": 224}}]},
+        {"decode": {"jpeg_scaling": "exact"}},
+    ):
         assert parse(**{"seed": 1, **sections}).fingerprint("val") != base.fingerprint("val")
     one, other = parse(seed=1, augment=copies), parse(seed=2, augment=copies)
     assert one.fingerprint("train") != base.fingerprint("train")
@@ -202,6 +244,45 @@ def test_what_a_fingerprint_follows_from() -> None:
 def test_a_fingerprint_stays_what_it_was() -> None:
     """Fingerprints stand in published tables: if this one changes, every dataset is made again by its next build."""
     assert Recipe.parse(BASE).fingerprint("train") == "96dffcd18b13f6f600fd"
+    known = {
+        "seed": 7,
+        "source": {"uri": "/s", "layout": "class_folders"},
+        "output": {"uri": "/t"},
+        "filter": {"min_side": 16, "max_aspect": 4},
+        "preprocess": [{"resize": {"short_side": 32}}],
+        "augment": {"copies": 2, "transforms": [{"flip": "horizontal"}]},
+        "finish": [{"center_crop": {"height": 24, "width": 24}}],
+        "split": {"train": 0.8, "val": 0.2},
+    }
+    assert Recipe.parse(known).fingerprint("train") == "92ab6d0be41485ba4fc6"
+    assert Recipe.parse(known).fingerprint("val") == "06599e31c90036f00a07"
+
+
+def test_scores_are_part_of_a_fingerprint_only_where_they_are_used() -> None:
+    """Stored scores and limits on them change rows; their order in the recipe, an empty list and `null` change nothing."""
+    base = parse().fingerprint("train")
+    for sections in ({"scores": []}, {"scores": None}, {"filter": {"min_sharpness": None, "max_brightness": None}}):
+        assert parse(**sections).fingerprint("train") == base
+    orders = [parse(scores=names).fingerprint("train") for names in (["contrast", "sharpness"], ["sharpness", "contrast"])]
+    assert orders[0] == orders[1]
+    used: list[dict[str, Any]] = [
+        {"scores": ["sharpness"]},
+        {"scores": ["contrast"]},
+        {"scores": ["sharpness", "contrast"]},
+        {"filter": {"min_contrast": 0}},
+        {"filter": {"min_contrast": 0.1}},
+        {"filter": {"min_brightness": 0.1}},
+        {"filter": {"max_brightness": 0.1}},
+        {"filter": {"min_contrast": 0.1}, "scores": ["contrast"]},
+    ]
+    assert len({base, *(parse(**sections).fingerprint("train") for sections in used)}) == len(used) + 1
+
+
+def test_what_is_measured_is_what_is_stored_or_limited() -> None:
+    """A limit needs no listing, a listing no limit; the order is the column's."""
+    recipe = parse(scores=["contrast"], filter={"max_brightness": 0.9, "min_contrast": 0.1})
+    assert (recipe.scores, recipe.measured_scores) == (("contrast",), ("brightness", "contrast"))
+    assert parse().measured_scores == ()
 
 
 def test_specs_of_both_branches() -> None:

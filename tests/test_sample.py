@@ -3,7 +3,8 @@ from __future__ import annotations
 import datetime as dt
 
 import numpy as np
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray_prep.sample import Item, Sample
 
@@ -24,9 +25,20 @@ def test_facts_tell_values_apart() -> None:
     """Another label, value or column gives other facts; text is no number, and no label is not an empty one."""
     noon = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
     columns: list[tuple[str | None, dict[str, object]]] = [
-        (None, {}), ("", {}), ("cat", {}), (None, {"a": 1}), (None, {"a": "1"}), (None, {"b": 1}), (None, {"a": 1.5}), (None, {"a": b"\x01"}),
-        (None, {"a": noon}), (None, {"a": noon.date()}), (None, {"a": [1, 2]}), (None, {"a": {"b": 1}}), (None, {"a": True}),
-    ]  # fmt: skip
+        (None, {}),
+        ("", {}),
+        ("cat", {}),
+        (None, {"a": 1}),
+        (None, {"a": "1"}),
+        (None, {"b": 1}),
+        (None, {"a": 1.5}),
+        (None, {"a": b"\x01"}),
+        (None, {"a": noon}),
+        (None, {"a": noon.date()}),
+        (None, {"a": [1, 2]}),
+        (None, {"a": {"b": 1}}),
+        (None, {"a": True}),
+    ]
     facts = [Item("k", "/k", "", label, None, values).facts for label, values in columns]
     assert len(set(facts)) == len(facts)
 

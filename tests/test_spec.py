@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray_prep.errors import RecipeError
 from ray_prep.spec import Interval, Spec
@@ -40,7 +41,7 @@ def test_at_least_narrows_notes_or_refuses() -> None:
     narrowed = spec.at_least(310, 250, "crop")
     assert (narrowed.height, narrowed.width) == (Interval(310), Interval(250, 400))
     assert narrowed.notes == ("crop needs 310x250 or more and may get 300.. x 200..400: smaller images will be rejected as too_small",)
-    with pytest.raises(RecipeError, match="crop needs a width of at least 401, and gets 200..400 at the most; resize or pad before it"):
+    with pytest.raises(RecipeError, match=r"crop needs a width of at least 401, and gets 200\.\.400 at the most; resize or pad before it"):
         spec.at_least(1, 401, "crop")
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ray_prep.errors import RecipeError, StorageError
 from ray_prep.recipe import Recipe
@@ -66,14 +67,24 @@ def published(found: Survey, items: Sequence[Item], rejected: set[str]) -> list[
     return known + [KnownItem(one.key, one.uri, one.version, None, None, "duplicate") for one in found.duplicates]
 
 
-OFFERS = st.lists(st.builds(Item, st.sampled_from("abcdefghijkl"), st.sampled_from(["/1", "/2", "/3"]), st.sampled_from(["v1", "v2"]),
-                            st.sampled_from([None, "cat", "dog"])), min_size=1, max_size=20, unique_by=lambda item: (item.key, item.uri))  # fmt: skip
+OFFERS = st.lists(
+    st.builds(
+        Item,
+        st.sampled_from("abcdefghijkl"),
+        st.sampled_from(["/1", "/2", "/3"]),
+        st.sampled_from(["v1", "v2"]),
+        st.sampled_from([None, "cat", "dog"]),
+    ),
+    min_size=1,
+    max_size=20,
+    unique_by=lambda item: (item.key, item.uri),
+)
 
 
 @settings(max_examples=25, deadline=None)
 @given(before=OFFERS, after=OFFERS, rejected=st.sets(st.sampled_from("abcdefghijkl")), seed=st.randoms(use_true_random=False))
 def test_every_offer_is_accounted_for(before: list[Item], after: list[Item], rejected: set[str], seed: Any) -> None:
-    """Listed = unchanged + added + changed = to have + duplicates; removed is what is live and not on offer; in any order, and idempotent."""
+    """Listed = unchanged + added + changed = to have + duplicates; removed is live and not on offer; in any order; idempotent."""
     first, items = surveyed(before)
     known = published(first, items, rejected)
     found, wanted = surveyed(after, known)

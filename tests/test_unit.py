@@ -73,9 +73,12 @@ def test_a_measuring_unit_writes_no_shard(collection: Any) -> None:
     assert not list(collection.target.rglob("split=*/*"))
     made = run_unit(work, ref, nobody)
     pixels = np.concatenate(
-        [np.frombuffer(image, np.uint8).reshape(-1, 3) for shard in made.shards
-         for image in pq.read_table(collection.target / shard.shard.path, partitioning=None).column("image").to_pylist()]
-    ).astype(np.int64)  # fmt: skip
+        [
+            np.frombuffer(image, np.uint8).reshape(-1, 3)
+            for shard in made.shards
+            for image in pq.read_table(collection.target / shard.shard.path, partitioning=None).column("image").to_pylist()
+        ]
+    ).astype(np.int64)
     assert sums == (len(pixels), *pixels.sum(axis=0), *(pixels**2).sum(axis=0))
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ray_prep.errors import DecodeError, LimitError
 from ray_prep.recipe import Recipe
@@ -42,7 +43,9 @@ def test_original_then_copies() -> None:
     assert [row["copy"] for row in rows(made, split="val")] == [0]
     assert [row["sums"] is None for row in rows(made)] == [False, True, True, True]
     assert rows(made)[0]["params"] is None
-    assert {step["name"] for row in rows(made)[1:] for step in json.loads(row["params"] or "[]")} <= {name for step in RANDOM for name in step}
+    assert {step["name"] for row in rows(made)[1:] for step in json.loads(row["params"] or "[]")} <= {
+        name for step in RANDOM for name in step
+    }
 
 
 def test_a_copy_depends_on_seed_key_and_number_alone() -> None:
@@ -52,15 +55,21 @@ def test_a_copy_depends_on_seed_key_and_number_alone() -> None:
     assert len({row["image"].tobytes() for row in four}) == 5
     without = rows(walk(augment={"copies": 2, "keep_original": False, "transforms": RANDOM}))
     assert [row["image"].tobytes() for row in without] == [row["image"].tobytes() for row in two[1:]]
-    for other in (rows(walk(augment={"copies": 2, "transforms": RANDOM}, seed=8)), rows(walk(augment={"copies": 2, "transforms": RANDOM}), key="b")):
+    for other in (
+        rows(walk(augment={"copies": 2, "transforms": RANDOM}, seed=8)),
+        rows(walk(augment={"copies": 2, "transforms": RANDOM}), key="b"),
+    ):
         assert other[0]["image"].tobytes() == two[0]["image"].tobytes()
         assert other[1]["image"].tobytes() != two[1]["image"].tobytes()
 
 
 def test_preprocess_is_shared() -> None:
     """What preprocess drew at random, copies have as the original has it."""
-    made = walk(preprocess=[{"resize": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}], finish=[],
-                augment={"copies": 2, "transforms": [{"VerticalFlip": {"p": 1}}]})  # fmt: skip
+    made = walk(
+        preprocess=[{"resize": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}],
+        finish=[],
+        augment={"copies": 2, "transforms": [{"VerticalFlip": {"p": 1}}]},
+    )
     for key in "abcdefgh":
         original, *copies = (row["image"] for row in rows(made, key=key))
         assert all(np.array_equal(copy, original[::-1]) for copy in copies)
@@ -94,7 +103,7 @@ def test_sums_do_not_overflow() -> None:
 
 
 def test_a_large_picture_is_decoded_smaller_where_a_resize_comes_first() -> None:
-    """`jpeg_scaling: auto` spares pixels where the first step shrinks; `exact`, or another first step, does not; the size it had is kept."""
+    """`jpeg_scaling: auto` spares pixels where the first step shrinks; `exact`, or another first step, does not."""
     data = jpeg(640, 800)
     scaled = walk()
     sample = scaled.decoded("a", data, scaled.header(data))
@@ -138,10 +147,25 @@ def test_rows_say_where_they_come_from() -> None:
     item = Item("a", "/s/a", "v", "cat", None, {"weight": 3})
     (row,) = walk().rows("train", item, data)
     assert {name: value for name, value in row.items() if name not in {"image", "sums", "source_sha256"}} == {
-        "key": "a", "copy": 0, "label": "cat", "label_id": 0, "source_uri": "/s/a", "source_version": "v", "source_facts": item.facts,
-        "source_bytes": len(data), "source_format": "jpeg", "source_height": 80, "source_width": 100, "source_orientation": 1,
-        "source_frames": 1, "columns": {"weight": 3}, "height": 24, "width": 24, "channels": 3, "params": None,
-    }  # fmt: skip
+        "key": "a",
+        "copy": 0,
+        "label": "cat",
+        "label_id": 0,
+        "source_uri": "/s/a",
+        "source_version": "v",
+        "source_facts": item.facts,
+        "source_bytes": len(data),
+        "source_format": "jpeg",
+        "source_height": 80,
+        "source_width": 100,
+        "source_orientation": 1,
+        "source_frames": 1,
+        "columns": {"weight": 3},
+        "height": 24,
+        "width": 24,
+        "channels": 3,
+        "params": None,
+    }
     assert len(row["source_sha256"]) == 64
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ray_prep.dataset.finding import UNREADABLE, Finding, unreadable
 from ray_prep.dataset.pixels import Pixels, large_binary
 from ray_prep.dataset.repeats import digests
 from ray_prep.dataset.schema import PARTITION, delta_schema, image_column
@@ -28,24 +29,8 @@ if TYPE_CHECKING:
     from ray_prep.dataset.shard import Shard
     from ray_prep.storage import Store
 
-# What pyarrow 26 raises of bytes that are no Parquet, or not the Parquet that was expected.
-UNREADABLE: tuple[type[Exception], ...] = (pa.ArrowException, OSError, ValueError, LookupError, TypeError)
 _CHUNK_BYTES = 8 << 20
 _LABELLING = ["key", "copy", "height", "width", "channels", "label", "label_id", "sums"]
-_MESSAGE_CHARS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong with a table.
-
-    Args:
-        place: The file it is wrong in, below the table's root.
-        what: What is wrong, and what would be right.
-    """
-
-    place: str
-    what: str
 
 
 @dataclass(frozen=True)
@@ -118,7 +103,7 @@ def check_shard(store: Store, shard: Shard, facts: ShardFacts | None, expected: 
         with store.open_input(shard.path) as file:
             _look_into(pq.ParquetFile(file), shard, facts, expected, sample, check)
     except UNREADABLE as error:
-        check.say(f"cannot be read as Parquet: {' '.join(str(error).split())[:_MESSAGE_CHARS]}")
+        check.say(unreadable(error))
     return check
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -14,78 +14,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 
+from ray_prep.dataset.finding import UNREADABLE, Finding, Verification
 from ray_prep.dataset.log import LOG_FOLDER
-from ray_prep.dataset.record import Record, read_shards, rejection_batches
+from ray_prep.dataset.record_check import check_record
 from ray_prep.dataset.repeats import Repeats
 from ray_prep.dataset.schema import image_column
 from ray_prep.dataset.shard import NAME_DIGITS
-from ray_prep.dataset.shard_check import UNREADABLE, Expected, Finding, ShardCheck, check_shard
+from ray_prep.dataset.shard_check import Expected, ShardCheck, check_shard
 from ray_prep.dataset.shard_reader import ahead
-from ray_prep.dataset.sums import add_sums
 from ray_prep.dataset.table import open_table
-from ray_prep.errors import REASONS, RecipeError, StorageError
+from ray_prep.errors import RecipeError, StorageError
 from ray_prep.storage import is_local, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from ray_prep.dataset.log import Snapshot
-    from ray_prep.dataset.record import ShardFacts
+    from ray_prep.dataset.record import Record, ShardFacts
     from ray_prep.dataset.repeats import Place
     from ray_prep.dataset.shard import Shard
     from ray_prep.storage import StorageOptions, Store
 
 # A hash keeps one core busy and lets Python's other threads run; an object store wants several requests under way.
 _REMOTE_SHARDS = 8
-# JSON that is whole, and not what a record is.
-_UNREADABLE_RECORD: tuple[type[Exception], ...] = (StorageError, AttributeError, *UNREADABLE)
 # Each name costs a look into a file.
 _REPEATS_NAMED = 20
-
-
-@dataclass
-class Verification:
-    """What was checked of a version, and what is wrong with it.
-
-    Args:
-        uri: The table.
-        version: Delta's number; None where the log cannot be read.
-        findings: What is wrong; empty where all is well.
-        snapshot: The version; None where the log cannot be read.
-        record: What is said to be true of it; None where it cannot be read.
-        shards: Files that were read from the first byte to the last.
-        bytes: Their size.
-        rows: Rows in them whose keys were compared.
-        decoded: Images that were decoded.
-        rejections: Rejections that were counted.
-    """
-
-    uri: str
-    version: int | None = None
-    findings: list[Finding] = field(default_factory=list)
-    snapshot: Snapshot | None = None
-    record: Record | None = None
-    shards: int = 0
-    bytes: int = 0
-    rows: int = 0
-    decoded: int = 0
-    rejections: int = 0
-
-    def say(self, place: str, what: str) -> None:
-        """Add something that is wrong."""
-        self.findings.append(Finding(place, what))
-
-    def compare(self, place: str, name: str, said: object, found: object) -> None:
-        """Add that a number is wrong, if it is.
-
-        Args:
-            place: The file that says it.
-            name: What it is called there.
-            said: What it says.
-            found: What is true.
-        """
-        if said != found:
-            self.say(place, f"{name} is {said} there, and right would be {found}")
 
 
 def verify(
@@ -128,11 +81,15 @@ def verify(
         raise StorageError(msg)
     image = image_column(snapshot.schema)
     if image is None:
-        msg = f"{uri}: this table was not made by ray_prep: its image column says nothing of shape and dtype"
-        raise RecipeError(msg)
+        if snapshot.record is None:
+            msg = f"{uri}: this table was not made by ray_prep: its image column says nothing of shape and dtype"
+            raise RecipeError(msg)
+        found.version = snapshot.version
+        found.say(LOG_FOLDER, "the image column says nothing of its shape and dtype any more: the schema is damaged")
+        return found
     snapshot = replace(snapshot, shards=tuple(_filled(shard) for shard in snapshot.shards))
     found.snapshot, found.version = snapshot, snapshot.version
-    facts = _check_record(store, snapshot, found)
+    facts = check_record(store, snapshot, found)
     record = found.record
     expected = Expected(
         snapshot.schema,
@@ -190,100 +147,6 @@ def _check_log(store: Store, error: str, found: Verification) -> None:
         found.say(LOG_FOLDER, f"the log cannot be read: {error}")
 
 
-def _check_record(store: Store, snapshot: Snapshot, found: Verification) -> dict[str, ShardFacts] | None:
-    """Hold the record and its lists against the log and each other; return what it says of each shard, None where it says nothing."""
-    path = snapshot.record
-    if path is None:
-        found.say(LOG_FOLDER, f"no commit up to version {snapshot.version} names a record")
-        return None
-    try:
-        data = store.get(path)
-    except FileNotFoundError:
-        found.say(path, "is not there, though a commit names it")
-    else:
-        try:
-            found.record = Record.from_json(data)
-            _check_counts(path, found.record, snapshot, found)
-        except _UNREADABLE_RECORD as error:
-            found.say(path, f"cannot be read: {error}")
-    reasons = _check_rejections(store, path, found)
-    if found.record is not None and reasons is not None:
-        found.compare(path, "rejected", found.record.rejected, sum(reasons.values()))
-        found.compare(path, "rejected_by_reason", dict(found.record.rejected_by_reason), dict(sorted(reasons.items())))
-    return _check_facts(store, path, snapshot, found)
-
-
-def _check_counts(path: str, record: Record, snapshot: Snapshot, found: Verification) -> None:
-    found.compare(path, "shards", record.shards, len(snapshot.shards))
-    found.compare(path, "rows", record.rows, snapshot.rows)
-    found.compare(path, "bytes", record.bytes, sum(shard.bytes for shard in snapshot.shards))
-    found.compare(path, "listed", record.listed, record.accepted + record.rejected)
-    found.compare(path, "unchanged + added + changed", record.unchanged + record.added + record.changed, record.listed)
-
-
-def _check_rejections(store: Store, path: str, found: Verification) -> Counter[str] | None:
-    """Return the rejections by reason; None where their list cannot be read."""
-    place = str(PurePosixPath(path).with_name("rejections.parquet"))
-    reasons: Counter[str] = Counter()
-    if not _is_there(store, place):
-        found.say(place, "is not there, though it belongs to the record")
-        return None
-    try:
-        for batch in rejection_batches(store, path):
-            reasons.update(batch.column("reason").to_pylist())
-    except UNREADABLE as error:
-        found.say(place, f"cannot be read as Parquet: {' '.join(str(error).split())[:200]}")
-        return None
-    found.rejections = sum(reasons.values())
-    for reason in sorted(reasons.keys() - set(REASONS), key=repr):
-        found.say(place, f"{reasons[reason]} rejections have the reason {reason!r}, which there is not")
-    return reasons
-
-
-def _check_facts(store: Store, path: str, snapshot: Snapshot, found: Verification) -> dict[str, ShardFacts] | None:
-    place = str(PurePosixPath(path).with_name("shards.parquet"))
-    if not _is_there(store, place):
-        found.say(place, "is not there, though it belongs to the record")
-        return None
-    try:
-        listed = list(read_shards(store, path))
-    except UNREADABLE as error:
-        found.say(place, f"cannot be read as Parquet: {' '.join(str(error).split())[:200]}")
-        return None
-    facts = {known.shard.path: known for known in listed}
-    live = {shard.path for shard in snapshot.shards}
-    if len(facts) < len(listed):
-        found.say(place, f"{len(listed) - len(facts)} files stand there twice")
-    found.findings += [Finding(place, f"{one} is not live in version {snapshot.version}") for one in sorted(facts.keys() - live)]
-    found.findings += [Finding(place, f"{one} is live and does not stand there") for one in sorted(live - facts.keys())]
-    if found.record is not None:
-        try:
-            _check_totals(path, found.record, listed, found)
-        except ValueError as error:
-            found.say(place, f"its sums do not fit together: {error}")
-    return facts
-
-
-def _check_totals(path: str, record: Record, listed: Sequence[ShardFacts], found: Verification) -> None:
-    """Hold what the record says of all against what it says of each shard."""
-    counts: dict[str, Counter[str]] = {}
-    sums: dict[str, tuple[int, ...]] = {}
-    for known in listed:
-        split = known.shard.split
-        own = counts.setdefault(split, Counter())
-        own.update(known.labels)
-        own[""] += known.images - sum(known.labels.values())
-        sums[split] = add_sums((sums.get(split, ()), known.sums))
-    found.compare(path, "accepted", record.accepted, sum(known.images for known in listed))
-    for split in sorted(counts.keys() | record.counts.keys()):
-        found.compare(path, f"counts of {split}", _plain(record.counts.get(split, {})), _plain(counts.get(split, {})))
-        found.compare(path, f"sums of {split}", tuple(record.sums.get(split, ())), sums.get(split, ()))
-
-
-def _plain(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: count for name, count in sorted(counts.items()) if count}
-
-
 def _check_shards(
     store: Store,
     snapshot: Snapshot,
@@ -329,12 +192,3 @@ def _name(store: Store, path: str, row: int) -> str:
     with store.open_input(path) as file:
         names = pq.ParquetFile(file).read(["key", "copy"], use_threads=False).slice(row, 1).to_pylist()
     return f"key {names[0]['key']!r}, copy {names[0]['copy']}"
-
-
-def _is_there(store: Store, path: str) -> bool:
-    """Return whether an object is there.
-
-    Raises:
-        StorageError: Storage is unreachable or refuses.
-    """
-    return store.size(path) is not None

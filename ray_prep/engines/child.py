@@ -32,7 +32,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: Receiver | None = None
         self._folder = ""
-        self._build_id = ""
+        self._work = b""
         self._is_closed = False
 
     def start(self) -> None:
@@ -42,7 +42,7 @@ class Child:
             self._process = spawn("ray_prep.worker", self._folder)
             assert self._process.stdout is not None
             self._replies = Receiver(self._process.stdout.fileno())
-            self._build_id = ""
+            self._work = b""
 
     def run(self, order: Order, ref: UnitRef, notify: Callable[[Tick], None], deaths: int = 0) -> Receipt | Failure:
         """Run one unit to its end, through as many attempts as the rule allows.
@@ -84,14 +84,15 @@ class Child:
 
     def _ready(self, order: Order) -> tuple[IO[bytes], Receiver]:
         """Return the pipes of a process that has the order."""
-        if self._build_id not in {"", order.build_id}:
+        # Not the build's id: `normalize: dataset` runs twice in a build, the second time with the constants of the first.
+        if self._work not in {b"", order.work}:
             self.kill()
         self.start()
         if self._process is None or self._replies is None or self._process.stdin is None:  # closed meanwhile
             raise BrokenPipeError
-        if self._build_id != order.build_id:
+        if self._work != order.work:
             send(self._process.stdin, order.work)
-            self._build_id = order.build_id
+            self._work = order.work
         return self._process.stdin, self._replies
 
     def close(self) -> None:

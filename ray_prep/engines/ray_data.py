@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import secrets
+import socket
 import threading
 from itertools import islice
 from math import ceil
@@ -39,6 +40,7 @@ _WINDOW_UNITS = 4096
 _MAX_UNITS_A_TASK = 8
 # What a worker was measured to need at most, so that Ray does not put more of them on a node than it has memory for.
 _TASK_MEMORY_BYTES = 768 << 20
+_CONNECT_S = 10.0
 # A marker a running unit: few at a time, so that listing them is cheap.
 ATTEMPTS_FOLDER = f"{WORK_FOLDER}/attempts"
 
@@ -104,6 +106,8 @@ def connect(address: str | None, workers: int | None) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         place = address or os.environ.get("RAY_ADDRESS")
         options |= {"address": place} if place else {"num_cpus": workers, "include_dashboard": False}
+        if place:
+            _check_answers(place)
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -118,6 +122,21 @@ def connect(address: str | None, workers: int | None) -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if type(handler).__name__ == "PlainRayHandler":
             handler.setLevel(logging.CRITICAL)
+
+
+def _check_answers(place: str) -> None:
+    """Ask within seconds whether anybody listens at an address: `ray.init` insists for more than eight minutes (Ray 2.60).
+
+    Raises:
+        UnitsFailed: Nobody does.
+    """
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # `auto`, `local`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UnitsFailed(f"no Ray cluster answers at {place}: {error}") from None
 
 
 def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], None], workers: int | None) -> Iterator[Receipt | Failure]:

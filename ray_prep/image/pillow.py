@@ -160,7 +160,9 @@ def pillow_errors(image_format: str, data: bytes, kinds: tuple[type[Exception], 
     except Image.DecompressionBombError as error:
         raise DecodeError("too_large", f"{image_format}: {_clean(error)}") from error
     except kinds as error:
-        raise DecodeError(_reason(image_format, data, error), f"{image_format}: {_clean(error)}") from error
+        reason = _reason(image_format, data, error)
+        is_unsaid = reason == "truncated" and not _ENDED.search(str(error))
+        raise DecodeError(reason, f"{image_format}: {_clean(error)}{'; the file is not complete' if is_unsaid else ''}") from error
 
 
 def _reason(image_format: str, data: bytes, error: BaseException) -> Reason:
@@ -180,4 +182,5 @@ def _reason(image_format: str, data: bytes, error: BaseException) -> Reason:
 def _clean(error: BaseException) -> str:
     """Return what a foreign exception says, on one line and without memory addresses."""
     words = _ADDRESS.sub("(object)", " ".join(str(error).split()))
+    words = words.replace("decoder error -2", "its compressed data cannot be decoded")  # ImageFile.py has no words for this code
     return words[:300] or type(error).__name__

@@ -102,6 +102,8 @@ def _walk(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
             size += f" (of {sample.height} x {sample.width}: decoded smaller, as the first step shrinks it)"
         if heading == "original":
             yield f"  decoded           {size}, upright"
+            if pictures.scores:
+                yield f"  scores            {', '.join(f'{name} {value:.4g}' for name, value in pictures.scores.items())}"
             spec = recipe.start
             for step, after in zip(recipe.preprocess.steps, recipe.preprocess.specs(spec), strict=True):
                 yield f"                    {step.place} {step.name}: {after}"

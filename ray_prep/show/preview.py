@@ -19,7 +19,7 @@ from ray_prep.transforms.values import Normalize
 from ray_prep.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ray_prep.recipe import Recipe
@@ -38,6 +38,7 @@ class Pictures:
         split: Its split; empty where the source gives none.
         source_bytes: Size of the file.
         stages: (heading, sample) from left to right.
+        scores: Those that the recipe stores or limits, by name.
         error: Why it went no further; None where it came through.
     """
 
@@ -45,6 +46,7 @@ class Pictures:
     split: str
     source_bytes: int = 0
     stages: list[tuple[str, Sample]] = field(default_factory=list)
+    scores: Mapping[str, float] = field(default_factory=dict)
     error: SampleError | None = None
 
 
@@ -125,6 +127,7 @@ def walked(recipe: Recipe, item: Item, data: bytes | SampleError) -> Pictures:
             sample = stage.sample
             if stage.name == "decoded":
                 pictures.stages.append(("original", sample))
+                pictures.scores = stage.scores
             elif stage.name == "preprocessed" and recipe.preprocess.steps:
                 pictures.stages.append(("after preprocess", sample))
             elif stage.name == "stored":
@@ -161,6 +164,7 @@ def _row(recipe: Recipe, row: Pictures) -> SheetRow:
         lines.insert(0, f"label {row.item.label}")
     if row.source_bytes:
         lines.append(f"{row.source_bytes / 1000:.0f} kB")
+    lines += [f"{name} {value:.3f}" for name, value in row.scores.items()]
     cells: list[SheetCell | SheetRejection] = list(_cells(recipe, row))
     if row.error is not None:
         cells = [SheetRejection(row.error.reason, row.error.message, row.stages[0][1].image if row.stages else None)]

@@ -13,9 +13,9 @@ from ray_prep.reproduction import Reproduction, reproduce
 from ray_prep.show.report import bytes_text
 
 if TYPE_CHECKING:
+    from ray_prep.dataset.finding import Finding, Verification
     from ray_prep.dataset.record import Record
-    from ray_prep.dataset.shard_check import Finding, ShardCheck
-    from ray_prep.dataset.verify import Verification
+    from ray_prep.dataset.shard_check import ShardCheck
     from ray_prep.progress import Progress
     from ray_prep.storage import StorageOptions
 
@@ -77,9 +77,7 @@ def verification(target: str, version: int | None, sample: int, rebuild: int, op
     def notify(check: ShardCheck) -> None:
         progress.tick(Tick(check.rows, source_bytes=check.size_bytes))
 
-    checked = verify(
-        target, options, version, sample=sample, has_stored_sums=_has_stored_sums, expect=progress.expect, notify=notify
-    )
+    checked = verify(target, options, version, sample=sample, has_stored_sums=_has_stored_sums, expect=progress.expect, notify=notify)
     again = None
     if rebuild and checked.snapshot is not None and checked.record is not None:
         progress.stage("making again")

@@ -7,18 +7,16 @@ import re
 import threading
 from functools import partial
 from queue import Empty, Full, Queue
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
 from ray_prep.errors import StorageError
 from ray_prep.sample import Item
 from ray_prep.sources.listing import SPLIT_FOLDERS, Source, is_hidden, key_of, listed, split_folder, suffix_of
-from ray_prep.storage import PROMPT, is_local, open_store, split_uri
+from ray_prep.storage import PROMPT, Stores, is_local, open_store, split_uri
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Generator, Iterable, Iterator
-
-    import pyarrow as pa
 
     from ray_prep.errors import SampleError
     from ray_prep.storage import Entry, StorageOptions, Store
@@ -61,6 +59,11 @@ class ContainerSource(Source, Protocol):
         ...
 
 
+def holds_members(source: Source) -> TypeGuard[ContainerSource]:
+    """Return whether a source's items are containers."""
+    return source.is_container
+
+
 class Offer(NamedTuple):
     """Which files are containers.
 
@@ -70,11 +73,11 @@ class Offer(NamedTuple):
     """
 
     what: str
-    suffixes: frozenset[str]
+    suffixes: tuple[str, ...]
 
     def is_named_by(self, path: str) -> bool:
         """Return whether a name is one of a container."""
-        return suffix_of(path) in self.suffixes or "." + suffix_of(path).rpartition(".")[2] in self.suffixes
+        return path.lower().endswith(self.suffixes)
 
     def ignored_as(self, path: str) -> str | None:
         """Return the suffix a path is counted under where it is ignored: hidden, a folder marker, or no container."""
@@ -131,8 +134,8 @@ def open_container(container: Item, options: StorageOptions, *, buffer_bytes: in
         FileNotFoundError: It is not there.
         StorageError: It may not be, or cannot be, read.
     """
-    folder, name = split_uri(container.uri)
-    return _Careful(open_store(folder, options).open_input(name, buffer_bytes=buffer_bytes), container.uri)  # type: ignore[return-value]  # all of IO that is used
+    store, path = Stores(options).of(container.uri)
+    return _Careful(store.open_input(path, buffer_bytes=buffer_bytes), container.uri)  # type: ignore[return-value]  # all of IO that is used
 
 
 def ahead(

@@ -51,7 +51,7 @@ def shards(target: Path) -> list[str]:
 def check(target: Path, report: Any) -> None:
     """Hold a build of the photos to its numbers."""
     dataset = open_dataset(str(target))
-    train = {key for key in open_dataset(str(target), split="train").to_arrow(columns=["key"]).column("key").to_pylist()}
+    train = set(open_dataset(str(target), split="train").to_arrow(columns=["key"]).column("key").to_pylist())
     assert (report.listed, report.accepted, report.rejected) == (116, 116, 0)
     assert report.rows == len(dataset) == 116 + 2 * len(train)
     assert len(open_dataset(str(target), split="train").shards) >= 5
@@ -62,7 +62,7 @@ def check(target: Path, report: Any) -> None:
 
 
 def test_the_photos_locally(tmp_path: Path) -> None:
-    """116 listed and accepted, rows = 116 + 2 × train, five train shards or more, no key in two splits; again: nothing to do."""
+    """116 listed and accepted, rows = 116 + 2 x train, five train shards or more, no key in two splits; again: nothing to do."""
     report = build(photos(tmp_path / "local"), engine="local", workers=2)
     check(tmp_path / "local", report)
     assert build(photos(tmp_path / "local"), engine="local", workers=2).decoded == 0

@@ -79,13 +79,14 @@ def sections(**more: Any) -> dict[str, Any]:
 
 
 def run(child: Child, work: Any, ref: Any) -> Receipt | Failure:
+    """Run one unit, with nobody watching."""
     return child.run(work.order(), ref, lambda _tick: None)
 
 
 @pytest.mark.parametrize("bad", [(51, 52, 53, 54, 55, 56)], indirect=True)
 def test_what_kills_is_rejected_and_its_neighbours_live(bad: Any, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash, a hang, too much memory and an exit are found one by one; what was made is what it would be without them."""
-    monkeypatch.setattr(child_module, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(child_module, "_PATIENCE_S", 8.0)  # the warm process takes a second to start, more on a busy machine
     work, (ref,) = bad.planned(**sections())
     receipt = run(child, replace(work, item_deadline_s=2.0), replace(ref, attempts=1))
     assert isinstance(receipt, Receipt)
@@ -135,9 +136,18 @@ def test_an_error_of_ours_comes_back_as_itself(bad: Any, child: Child) -> None:
     assert isinstance(run(child, work, ref), Receipt)
 
 
-def test_closing_ends_it_at_once_and_leaves_nothing(
-    bad: Any, child: Child, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
+def test_other_work_of_the_same_build_is_other_work(bad: Any, child: Child) -> None:
+    """One process serves two passes of a build, each with the work it was given: constants that the first measured reach the second."""
+    finish = [{"center_crop": {"height": 24, "width": 24}}, {"normalize": {"mean": "dataset", "std": "dataset"}}]
+    work, (ref,) = bad.planned(**sections(finish=finish))
+    measured = run(child, work, replace(ref, kind="measure", unit_id="1" * 40))
+    assert isinstance(measured, Receipt)
+    frozen = replace(work, frozen=replace(work.frozen, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)))
+    assert frozen.build_id == work.build_id
+    assert isinstance(run(child, frozen, ref), Receipt)
+
+
+def test_closing_ends_it_at_once_and_leaves_nothing(bad: Any, child: Child, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Close from another thread ends a unit in the middle, within a second: no process, no file in the temporary folder."""
     monkeypatch.setenv("SLEEPS", "0.05")
     work, (ref,) = bad.planned(**sections())

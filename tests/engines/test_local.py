@@ -91,7 +91,7 @@ def test_a_failed_build_leaves_no_worker(collection: Any, monkeypatch: pytest.Mo
     assert caught.value
 
     class Stopping(Silence):
-        def tick(self, tick: Tick) -> None:
+        def tick(self, tick: Tick) -> None:  # noqa: ARG002  the protocol's
             raise RuntimeError("the caller's own fault")
 
     monkeypatch.delenv("FATAL")
@@ -134,7 +134,9 @@ def test_units_in_this_process(collection: Any) -> None:
     assert all(isinstance(outcome, Receipt) for outcome in outcomes)
 
 
-@pytest.mark.parametrize(("error", "what"), [(ZeroDivisionError("x"), "ZeroDivisionError: x"), (MemoryError(), "out of memory; with --workers 1")])
+@pytest.mark.parametrize(
+    ("error", "what"), [(ZeroDivisionError("x"), "ZeroDivisionError: x"), (MemoryError(), "out of memory; with --workers 1")]
+)
 def test_what_stops_a_unit_in_this_process(collection: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, what: str) -> None:
     """A bug fails its unit and names it; so does memory that does not suffice."""
     work, refs = collection.planned()

@@ -69,7 +69,12 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     # The path of Ray's sockets may have 107 bytes at most.
     folder = f"/tmp/rp{os.getpid()}"
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
-    command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--include-dashboard=true", f"--ray-client-server-port={client}"]
+    command += [
+        f"--dashboard-port={dashboard}",
+        "--dashboard-host=127.0.0.1",
+        "--include-dashboard=true",
+        f"--ray-client-server-port={client}",
+    ]
     command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats", "--object-store-memory=200000000"]
     # Ray 2.60 asks for a token; this cluster has one of its own, and the user's stays out of it.
     patch = pytest.MonkeyPatch()
@@ -97,7 +102,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

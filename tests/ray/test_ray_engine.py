@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 
     from ray_prep.messages import Tick
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning"),
+]
 
-COPIES = {"copies": 2, "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}, {"RandomBrightnessContrast": {"p": 0.5}}]}
+COPIES = {
+    "copies": 2,
+    "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}, {"RandomBrightnessContrast": {"p": 0.5}}],
+}
 STEP = """
 import os, time
 
@@ -50,7 +57,8 @@ def on_ray(collection: Any, name: str, progress: Any = None, **sections: Any) ->
     return build(collection.recipe(collection.home / name, **sections), engine="ray", workers=2, progress=progress)
 
 
-def test_ray_and_local_make_the_same_bytes(collection: Any, cluster: str) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_ray_and_local_make_the_same_bytes(collection: Any) -> None:
     """Equal shards by name and bytes, equal rejections, equal counts; a second build on Ray does nothing; the cluster stays."""
     import ray
 
@@ -67,7 +75,8 @@ def test_ray_and_local_make_the_same_bytes(collection: Any, cluster: str) -> Non
     assert not list((collection.home / "ray" / "_ray_prep" / "work").glob("attempts/*"))
 
 
-def test_progress_and_measured_constants(collection: Any, cluster: str) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_progress_and_measured_constants(collection: Any) -> None:
     """Two passes over Ray give the constants of a local build; ticks add up to what was decoded."""
 
     class Counting(Silence):
@@ -84,7 +93,8 @@ def test_progress_and_measured_constants(collection: Any, cluster: str) -> None:
     assert counting.items > report.decoded == 42
 
 
-def test_a_picture_that_kills_its_process(collection: Any, cluster: str) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_a_picture_that_kills_its_process(collection: Any) -> None:
     """It is rejected as `crashed`; one that killed only once is in; its neighbours are as they would be; Ray's worker lives on."""
     import numpy as np
     from PIL import Image
@@ -113,7 +123,8 @@ def _workers_of(name: str) -> set[int]:
     return found
 
 
-def test_a_ray_worker_that_is_killed(collection: Any, cluster: str) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_a_ray_worker_that_is_killed(collection: Any) -> None:
     """SIGKILL to a Ray worker in the middle of a unit: Ray runs the task again, and the bytes are the same."""
     (collection.home / "slow_ray_step.py").write_text(STEP.format(marker="/", sleeps=0.05))
     preprocess = [{"python": {"call": "slow_ray_step:fn"}}, {"resize": {"short_side": 32}}]
@@ -137,7 +148,8 @@ def test_a_ray_worker_that_is_killed(collection: Any, cluster: str) -> None:
     assert collection.shards(collection.home / "small") == collection.shards(collection.home / "ray")
 
 
-def test_a_wrong_recipe_is_told_on_ray_too(collection: Any, cluster: str) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_a_wrong_recipe_is_told_on_ray_too(collection: Any) -> None:
     """What contradicts the published dataset is exit 2 on Ray as well."""
     on_ray(collection, "ray")
     with pytest.raises(RecipeError, match="--rebuild"):
@@ -159,12 +171,11 @@ def test_no_child_is_left(collection: Any, cluster: str) -> None:
         ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")
 
 
-def test_no_cluster_at_the_address(collection: Any, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cluster_at_the_address(collection: Any, cluster: str) -> None:
     """An address where nobody answers is exit 4, within half a minute, in one line."""
     import ray
 
     ray.shutdown()
-    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "5")
     try:
         began = time.monotonic()
         with pytest.raises(UnitsFailed, match=r"no Ray cluster answers at 127\.0\.0\.1:9") as caught:

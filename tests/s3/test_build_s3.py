@@ -32,7 +32,9 @@ def recipe(collection: Any, bucket: str, endpoint: str, **sections: Any) -> Reci
     """Return a recipe from and to a bucket."""
     options = {"endpoint": endpoint, "region": "us-east-1", "allow_http": True}
     source = {"uri": f"s3://{bucket}/pictures", "layout": "class_folders", "storage_options": options}
-    return Recipe.parse(collection.data(**{"source": source, **sections, "output": {"uri": f"s3://{bucket}/dataset", **sections.get("output", {})}}))
+    return Recipe.parse(
+        collection.data(**{"source": source, **sections, "output": {"uri": f"s3://{bucket}/dataset", **sections.get("output", {})}})
+    )
 
 
 def pixels(table: Any) -> dict[tuple[str, int], bytes]:
@@ -124,7 +126,11 @@ def test_a_manifest_of_uris(collection: Any, faulty_proxy: Any, moto_server: Any
     """A manifest in the bucket, with relative and whole uris: versions come by HEAD, and only what changed is made again."""
     bucket = uploaded(collection, moto_server)
     names = sorted(collection.pictures)[:6]
-    lines = ["image,label", *[f"pictures/{name},{name[:3]}" for name in names[:3]], *[f"s3://{bucket}/pictures/{name},{name[:3]}" for name in names[3:]]]
+    lines = [
+        "image,label",
+        *[f"pictures/{name},{name[:3]}" for name in names[:3]],
+        *[f"s3://{bucket}/pictures/{name},{name[:3]}" for name in names[3:]],
+    ]
     moto_server.upload(bucket, {"list.csv": "\n".join(lines).encode()})
     options = {"endpoint": faulty_proxy.endpoint, "region": "us-east-1", "allow_http": True}
     source = {"uri": f"s3://{bucket}/list.csv", "layout": "manifest", "storage_options": options}
@@ -169,9 +175,8 @@ def test_an_endpoint_that_nobody_answers_at(collection: Any, moto_server: Any, c
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in text
 
 
-def test_a_local_source_and_a_target_that_nobody_answers_at(
-    collection: Any, moto_server: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("moto_server")
+def test_a_local_source_and_a_target_that_nobody_answers_at(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """The target is looked at before any work: exit 3 within 30 seconds, and no image was read."""
     began = time.monotonic()
     options = {"endpoint": "http://127.0.0.1:9", "allow_http": True}
@@ -199,6 +204,10 @@ def test_secrets_are_in_nothing(collection: Any, faulty_proxy: Any, moto_server:
     assert refused == 3
     store = open_store(f"s3://{bucket}/dataset", made.source.storage_options)
     left = [store.get(entry.path) for entry in store.list() if not entry.path.endswith(".csv")]
-    everything = (text + more).encode() + b"".join(left) + repr(open_dataset(store.uri, storage_options=made.source.storage_options).to_arrow().to_pylist()).encode()
+    everything = (
+        (text + more).encode()
+        + b"".join(left)
+        + repr(open_dataset(store.uri, storage_options=made.source.storage_options).to_arrow().to_pylist()).encode()
+    )
     for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], "hunter22pass", "deadbeefcafe", "tok3nvalue", "abcdefsecret"):
         assert secret.encode() not in everything, secret

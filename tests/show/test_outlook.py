@@ -1,0 +1,92 @@
+"""`plan` says what a build then does; `explain` and `preview` tell of the same items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ray_prep.build import build
+from ray_prep.errors import RecipeError
+from ray_prep.show.explain import explain
+from ray_prep.show.outlook import outlook, outlook_text
+from ray_prep.show.preview import preview
+from ray_prep.storage import StorageOptions
+
+if TYPE_CHECKING:
+    from tests.conftest import Collection
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_plan_foretells_the_build_and_writes_nothing(collection: Collection) -> None:
+    """Units, items and bytes are the build's; after it there is nothing left to make."""
+    recipe = collection.recipe(augment={"copies": 1, "transforms": [{"HorizontalFlip": {"p": 0.5}}]})
+    before = _files(collection.home)
+    found = outlook(recipe)
+    assert _files(collection.home) == before
+    assert found.version is None
+    assert (found.units_to_run, found.items_to_run) == (found.units, found.listed)
+    assert found.trial is not None
+    assert 0 < found.trial.items <= 16
+    assert found.trial.item_s > 0
+    assert "to make: " in outlook_text(found)
+
+    report = build(recipe, engine="local", workers=0)
+    assert found.listed == report.listed
+    rejected = [item for item in recipe.source.items(Counter()) if item.key in collection.reasons()]
+    assert len(rejected) == report.rejected > 0
+    assert found.rows == report.rows + sum(recipe.rows_per_item(recipe.split.of(item)) for item in rejected)
+
+    again = outlook(recipe)
+    assert (again.version, again.units_to_run, again.items_to_run, again.trial) == (0, 0, 0, None)
+    assert again.unchanged == report.listed
+    assert "a build would decode no image" in outlook_text(again)
+
+
+def test_one_image_more_makes_one_unit_anew(collection: Collection) -> None:
+    """Finished units are found: only the new image's has to be made."""
+    recipe = collection.recipe()
+    build(recipe, engine="local", workers=0)
+    collection.write("cat/new.jpg", collection.pictures["cat/06.jpg"])
+    found = outlook(recipe)
+    assert (found.added, found.unchanged) == (1, found.listed - 1)
+    assert 1 <= found.units_to_run < found.units
+    assert found.items_to_run < found.listed
+    assert build(recipe, engine="local", workers=0).decoded == found.items_to_run
+
+
+def test_bytes_of_encoded_images_are_measured(collection: Collection) -> None:
+    """What a few images take says what all will: within a factor of two, where a fixed guess would be off by a hundred."""
+    recipe = collection.recipe(output={"image": "png"})
+    found = outlook(recipe)
+    build(recipe, engine="local", workers=0)
+    rows_bytes = sum(len(row["image"]) for row in collection.rows().values())
+    assert rows_bytes / 2 < found.bytes < rows_bytes * 2
+
+
+def test_explain_refuses_a_key_nobody_knows(collection: Collection) -> None:
+    """Before and after a build; a likely key is named."""
+    file = collection.file()
+    options = StorageOptions()
+    with pytest.raises(RecipeError, match=r"lists no such key; did you mean 'cat/06\.jpg'"):
+        explain(str(file), "cat/06.jpeg", (), None, options)
+    build(collection.recipe(), engine="local", workers=0)
+    with pytest.raises(RecipeError, match="lists no such key; a key there is, for example, "):
+        explain(str(file), "~~~", (), None, options)
+    text = explain(str(file), "cat/cut_short.jpg", (), None, options)
+    assert "truncated" in text
+    assert "has it among the rejections" in text
+
+
+def test_a_preview_shows_copies_first(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images of three are ones that get copies, whatever the splits of the first few are."""
+    shown: list[str] = []
+    recipe = collection.recipe(split={"train": 0.3, "val": 0.7}, augment={"copies": 1, "transforms": [{"HorizontalFlip": {"p": 0.5}}]})
+    monkeypatch.setattr("ray_prep.show.preview.draw", lambda _recipe, rows, _path, _legend: shown.extend(row.split for row in rows))
+    preview(recipe, Path("unused.png"), 6)
+    assert shown == ["train"] * 4 + ["val"] * 2
