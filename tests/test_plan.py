@@ -11,6 +11,7 @@ from ray_prep.errors import RecipeError
 from ray_prep.messages import Tick
 from ray_prep.plan import Receipts, Unit, attempts_to_add, carried_columns, check_image, class_order, freeze, units
 from ray_prep.receipt import Receipt, receipt_path
+from ray_prep.recipe import Recipe
 from ray_prep.sample import Rejection
 from ray_prep.survey import survey
 from ray_prep.unit import run_unit
@@ -166,3 +167,14 @@ def test_columns_of_the_first_publish_stay(collection: Any) -> None:
     second = collection.recipe(source=collection.manifest(["image,camera,note", "pictures/cat/06.jpg,b,x"]))
     kept, late = carried_columns(second, frozen, schema)
     assert (kept.names, kept.field("weight").type, late) == (["weight", "note"], pa.int32(), ["camera"])
+
+
+def test_shares_in_another_order_are_another_rule() -> None:
+    """Hashes are held against the running sum of the shares, so that their order decides too; it is frozen with them."""
+    data: dict[str, Any] = {"source": {"uri": "/nowhere"}, "output": {"uri": "/nowhere/out", "shape": "varies"}}
+    first = Recipe.parse({**data, "split": {"train": 0.5, "val": 0.5}})
+    other = Recipe.parse({**data, "split": {"val": 0.5, "train": 0.5}})
+    frozen = freeze(first, None, pa.schema([]), set())
+    assert freeze(first, Frozen.from_dict(frozen.to_dict()), pa.schema([]), set()) == frozen
+    with pytest.raises(RecipeError, match="--rebuild"):
+        freeze(other, frozen, pa.schema([]), set())
