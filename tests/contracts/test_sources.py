@@ -16,8 +16,6 @@ import pytest
 from pyarrow import parquet
 
 from ray_prep.sources import LATER_LAYOUTS, SOURCES
-from ray_prep.sources.parquet import ParquetImages
-from ray_prep.sources.webdataset import WebDataset
 from ray_prep.storage import Stores, local
 from ray_prep.validation import validate
 
@@ -75,7 +73,6 @@ def _parquet_files(root: Path, labels: dict[str, str]) -> dict[str, Any]:
     return {"uri": str(root)}
 
 
-LAYOUTS: dict[str, type[Any]] = {**SOURCES, WebDataset.layout: WebDataset, ParquetImages.layout: ParquetImages}
 BUILDERS: dict[str, Callable[[Path, dict[str, str]], dict[str, Any]]] = {
     "files": _folder,
     "class_folders": _folder,
@@ -85,14 +82,14 @@ BUILDERS: dict[str, Callable[[Path, dict[str, str]], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=sorted(LAYOUTS))
+@pytest.fixture(params=sorted(SOURCES))
 def layout(request: pytest.FixtureRequest) -> str:
     """Each layout there is."""
     return str(request.param)
 
 
 def _source(layout: str, root: Path, labels: dict[str, str] | None = None) -> Any:
-    return validate(LAYOUTS[layout], BUILDERS[layout](root, labels or {}), "source")
+    return validate(SOURCES[layout], BUILDERS[layout](root, labels or {}), "source")
 
 
 def _items(source: Any) -> list[Item]:
@@ -108,10 +105,10 @@ def _name(item: Item) -> str:
 
 def test_every_layout_is_under_contract() -> None:
     """A layout without a builder here is not tested; a layout that is announced for later is not there."""
-    assert set(BUILDERS) == set(LAYOUTS)
+    assert set(BUILDERS) == set(SOURCES)
     assert not set(LATER_LAYOUTS) & set(SOURCES)
-    assert all(kind.layout == name for name, kind in LAYOUTS.items())
-    assert all(kind.is_container == hasattr(kind, "members") == hasattr(kind, "class_names") for kind in LAYOUTS.values())
+    assert all(kind.layout == name for name, kind in SOURCES.items())
+    assert all(kind.is_container == hasattr(kind, "members") == hasattr(kind, "class_names") for kind in SOURCES.values())
 
 
 def test_keys_are_unique_and_text(layout: str, tmp_path: Path) -> None:
