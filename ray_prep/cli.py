@@ -174,7 +174,7 @@ def files(
     """List the files of a version: what to hand to any other tool."""
     from ray_prep.dataset.calls import file_calls
 
-    typer.echo(file_calls(_open(target, endpoint, version, split), form))
+    typer.echo(file_calls(_open(target, endpoint, version, split), form).rstrip("\n"))
 
 
 @app.command()

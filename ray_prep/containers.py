@@ -11,6 +11,7 @@ from ray_prep.errors import StorageError
 from ray_prep.messages import EVERY
 from ray_prep.sample import Item
 from ray_prep.sources import NO_COLUMNS
+from ray_prep.sources.container import holds_members
 from ray_prep.spool import BUCKETS, Spool
 from ray_prep.survey import Survey
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from ray_prep.base import Base
     from ray_prep.recipe import Recipe
-    from ray_prep.sources.container import ContainerSource
     from ray_prep.storage import Store
     from ray_prep.survey import KnownItem
     from ray_prep.tally import Tally
@@ -58,18 +58,22 @@ def survey_containers(recipe: Recipe, known: Iterable[KnownItem], carried: pa.Sc
     Raises:
         StorageError: The source cannot be listed, or lists nothing.
     """
-    source: ContainerSource = recipe.source  # type: ignore[assignment]  # `is_container` says so
+    source = recipe.source
+    assert holds_members(source)
+    ignored: Counter[str] = Counter()
+    listed = {container.uri: container for container in source.items(ignored)}
     before: dict[str, _Known] = {}
     for member in known:
-        state = before.setdefault(container_of(member.uri), _Known())
+        # A container that could not be read stands there by its own uri, which may hold a `#` too.
+        uri = member.uri if member.uri in listed else container_of(member.uri)
+        state = before.setdefault(uri, _Known())
         state.versions.add(member.version)
         state.live += member.state == "live"
         state.rejected += member.state != "live"
     (folder / "items").mkdir()
-    ignored: Counter[str] = Counter()
     found = Survey(Spool(folder / "items", carried), ignored=ignored)
     with found.items:
-        for container in source.items(ignored):
+        for container in listed.values():
             found.items.add(replace(container, split=EVERY))
             found.counts[EVERY] += 1
             was = before.pop(container.uri, None)

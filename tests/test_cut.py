@@ -41,7 +41,7 @@ def test_one_item_more_changes_few_units() -> None:
 
 
 def test_a_unit_fills_a_shard_but_small_splits_have_units_for_all_workers() -> None:
-    """m follows the design's formula: a shard's worth, or a sixteenth of the items where that is worth a unit."""
+    """M follows the design's formula: a shard's worth, or a sixteenth of the items where that is worth a unit."""
     image = 150_528
     assert typical_items(1_000_000, image, 128) == 850
     assert typical_items(100, image, 128) == 106  # 16 MB

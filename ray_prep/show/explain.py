@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from ray_prep.base import read_base
 from ray_prep.dataset.live import live_rows
-from ray_prep.errors import RecipeError, did_you_mean
+from ray_prep.errors import RecipeError, SampleError, did_you_mean
 from ray_prep.recipe import Recipe
 from ray_prep.show.caption import applied_text
-from ray_prep.show.preview import Pictures, draw, fetched, walked
+from ray_prep.show.preview import Pictures, draw, fetched, members, walked
+from ray_prep.sources.container import holds_members
 from ray_prep.storage import is_local, open_store
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
         StorageError: Source or dataset cannot be reached.
     """
     recipe, base = _recipe_and_base(place, overrides, options)
-    item, keys = _find(recipe, key)
+    item, data, keys = _find(recipe, key)
     published = list(_published(base, key))
     if item is None and not published:
         hint = did_you_mean(key, keys) or (f"; a key there is, for example, {keys[0]}" if keys else "")
@@ -59,8 +60,7 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
         if recipe.needs_constants:
             lines.append("  walk              normalize: dataset has no constants before the first build")
         else:
-            (data,) = (data for _, data in fetched([item], recipe))
-            pictures = walked(recipe, item, data)
+            pictures = walked(recipe, item, fetched([item], recipe)[0][1] if data is None else data)
             lines += _walk(recipe, pictures)
     unknown = "there is no dataset yet" if base is None else f"version {base.version} does not know it"
     lines += published or [f"  published         no: {unknown}"]
@@ -81,16 +81,26 @@ def _recipe_and_base(place: str, overrides: Sequence[str], options: StorageOptio
     return Recipe.parse(dict(base.record.recipe), overrides=overrides), base
 
 
-def _find(recipe: Recipe, key: str) -> tuple[Item | None, list[str]]:
-    """Return the item that holds a key (of several, the one with the smallest uri), and some keys of the source."""
+def _find(recipe: Recipe, key: str) -> tuple[Item | None, bytes | SampleError | None, list[str]]:
+    """Return the item that holds a key (of several, the one with the smallest uri), its bytes if they were met, and some keys."""
     found: Item | None = None
     keys: list[str] = []
+    if holds_members(recipe.source):
+        containers = list(recipe.source.items(Counter()))
+        # Keys begin with their container's, but for rows of Parquet files with an id column.
+        named = [container for container in containers if key.startswith(container.key)]
+        for item, data in members(recipe.source, named or containers):
+            if item.key == key:
+                return item, data, keys
+            if len(keys) < _KEYS_COMPARED:
+                keys.append(item.key)
+        return None, None, keys
     for item in recipe.source.items(Counter()):
         if item.key == key and (found is None or item.uri < found.uri):
             found = item
         if len(keys) < _KEYS_COMPARED:
             keys.append(item.key)
-    return found, keys
+    return found, None, keys
 
 
 def _walk(recipe: Recipe, pictures: Pictures) -> Iterator[str]:

@@ -15,15 +15,17 @@ from ray_prep.image.fetch import fetch
 from ray_prep.seed import order
 from ray_prep.show.caption import applied_text
 from ray_prep.show.sheet import SheetCell, SheetRejection, SheetRow, render_sheet, write_png
+from ray_prep.sources.container import holds_members
 from ray_prep.transforms.values import Normalize
 from ray_prep.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ray_prep.recipe import Recipe
     from ray_prep.sample import Item, Sample
+    from ray_prep.sources.container import ContainerSource
 
 # So many names are looked at to choose from: enough for variety, and a bucket of millions answers as fast as a folder.
 _NAMES_LOOKED_AT = 2000
@@ -54,7 +56,7 @@ def preview(recipe: Recipe, path: Path, count: int) -> None:
     """Draw a contact sheet of a few images of the recipe's source.
 
     Shown are, of the first 2,000 names that the source lists, those which a build takes first: so the same ones each time. Where there
-    are copies, two images of three are ones that get them, and these come first.
+    are copies, two images of three are ones that get them, and these come first. Of containers it is the first members of the first.
 
     Args:
         recipe: What to show.
@@ -66,17 +68,27 @@ def preview(recipe: Recipe, path: Path, count: int) -> None:
         RecipeError: An image has no split, or a `python` step is not to be found.
     """
     ignored: Counter[str] = Counter()
-    items = sorted(islice(recipe.source.items(ignored), _NAMES_LOOKED_AT), key=lambda item: (order(item.key), item.uri))
+    items = list(islice(recipe.source.items(ignored), _NAMES_LOOKED_AT))
     if not items:
         msg = f"{recipe.source.uri}: no image is listed there"
         raise StorageError(msg)
-    pairs = fetched(_chosen(items, recipe, count), recipe)
+    if holds_members(recipe.source):
+        pairs = list(islice(members(recipe.source, items), count))
+    else:
+        items.sort(key=lambda item: (order(item.key), item.uri))
+        pairs = fetched(_chosen(items, recipe, count), recipe)
     legend = []
     if recipe.needs_constants:
         recipe = _with_constants(recipe, pairs)
         legend.append(f"the constants of normalize: dataset are those of these {len(pairs)} images here")
     rows = [walked(recipe, item, data) for item, data in pairs]
     draw(recipe, rows, path, legend)
+
+
+def members(source: ContainerSource, containers: Iterable[Item]) -> Iterator[tuple[Item, bytes | SampleError]]:
+    """Yield the members of containers, front to back."""
+    for container in containers:
+        yield from source.members(container)
 
 
 def _chosen(items: list[Item], recipe: Recipe, count: int) -> list[Item]:

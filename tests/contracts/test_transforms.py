@@ -223,7 +223,8 @@ def test_the_table_knows_every_class_of_albumentations() -> None:
         for name, kind in vars(albumentations).items()
         if inspect.isclass(kind) and issubclass(kind, (BasicTransform, BaseCompose)) and kind not in bases
     }
-    assert there == set(EFFECTS) | set(REFUSED) | set(COMPOSITIONS)
+    without_torch = {"ToTensorV2", "ToTensor3D"}  # Albumentations has these where torch is installed
+    assert there | without_torch == set(EFFECTS) | set(REFUSED) | set(COMPOSITIONS)
     assert albumentations.__version__ == "2.0.8"
 
 
