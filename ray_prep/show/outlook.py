@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_prep.base import read_base
+from ray_prep.containers import survey_containers
 from ray_prep.cut import item_bytes
+from ray_prep.messages import EVERY
 from ray_prep.plan import Receipts, attempts_to_add, carried_columns, check_image, freeze, units
 from ray_prep.platform import made_with
 from ray_prep.show.report import bytes_text, seconds_text
@@ -51,7 +53,8 @@ class Outlook:
         changed: Known otherwise.
         removed: Published, and no longer on offer.
         ignored: Files left out, by suffix.
-        splits: Items by split.
+        containers: Files that hold many images each, counted among `added` and `changed` as one; 0 where items are images.
+        splits: Items by split; empty for containers.
         rows: Rows if every item is accepted.
         units: Pieces of work.
         units_to_run: Of them, those that are not done.
@@ -74,6 +77,7 @@ class Outlook:
     changed: int
     removed: int
     ignored: Mapping[str, int]
+    containers: int
     splits: Mapping[str, int]
     rows: int
     units: int
@@ -103,17 +107,22 @@ def outlook(recipe: Recipe) -> Outlook:
         check_image(recipe, base.image_metadata)
     carried, late = carried_columns(recipe, base.frozen if base else None, base.schema if base else None)
     with tempfile.TemporaryDirectory(prefix="ray_prep-") as folder:
-        found = survey(recipe, base.known_items() if base else (), carried, Path(folder), None)
-        frozen = freeze(recipe, base.frozen if base else None, carried, found.labels)
+        if recipe.source.is_container:
+            found = survey_containers(recipe, base.known_items(with_uri=True) if base else (), carried, Path(folder))
+        else:
+            found = survey(recipe, base.known_items() if base else (), carried, Path(folder), None)
+        frozen = freeze(recipe, base.frozen if base else None, carried, found.labels, found.class_names)
         why = _why(recipe, base, found, frozen) if base else []
         work = Work(recipe.data, recipe.folder, frozen, carried.serialize().to_pybytes(), "plan", made_with())
         cut = list(_units(work, found, base, store, is_done=base is not None and _is_up_to_date(base, found, frozen, why)))
         to_run = [unit_items for unit_items, is_done in cut if not is_done]
         tried = (
             trial(recipe.freeze(frozen.mean, frozen.std) if frozen.mean else recipe, list(islice(found.items.items(), MOST_ITEMS)))
-            if to_run
+            if to_run and not recipe.source.is_container
             else None
         )
+    # What containers hold is known when they are read.
+    counts = {split: count for split, count in sorted(found.counts.items()) if split != EVERY}
     return Outlook(
         name=recipe.name,
         source=recipe.source.uri,
@@ -127,12 +136,13 @@ def outlook(recipe: Recipe) -> Outlook:
         changed=found.changed,
         removed=found.removed,
         ignored=dict(found.ignored.most_common()),
-        splits=dict(sorted(found.counts.items())),
-        rows=sum(count * recipe.rows_per_item(split) for split, count in found.counts.items()),
+        containers=found.counts[EVERY],
+        splits=counts,
+        rows=sum(count * recipe.rows_per_item(split) for split, count in counts.items()),
         units=len(cut),
         units_to_run=len(to_run),
         items_to_run=sum(to_run),
-        bytes=sum(_stored_bytes(recipe, split, tried) * count for split, count in found.counts.items()),
+        bytes=sum(_stored_bytes(recipe, split, tried) * count for split, count in counts.items()),
         trial=tried,
         why=tuple(why),
         late_columns=tuple(late),
@@ -143,7 +153,7 @@ def _why(recipe: Recipe, base: Base, found: Survey, frozen: Frozen) -> list[str]
     """Return why published rows would be made again."""
     why = [
         f"the rows of {split} follow from another recipe"
-        for split in sorted(found.counts)
+        for split in sorted({*found.counts, *base.record.counts} - {EVERY})
         if base.record.fingerprints.get(split, recipe.fingerprint(split)) != recipe.fingerprint(split)
     ]
     if len(frozen.classes) > len(base.frozen.classes):
@@ -209,6 +219,9 @@ def outlook_text(found: Outlook) -> str:
         lines.append(f"  against version {found.version}: {counts}")
         lines += [f"  made again: {reason}" for reason in found.why]
         lines += [f"  left out: the source's new column {name}" for name in found.late_columns]
+    if found.containers:
+        lines.append(f"  {found.containers} containers, a unit each; a new or changed one counts as one here, its images when it is read")
+        return "\n".join([*lines, *_cost_lines(found)])
     splits = ", ".join(f"{name} {count}" for name, count in found.splits.items())
     lines.append(f"  splits: {splits}")
     lines.append(f"  {found.rows} rows in {found.units} units, about {bytes_text(found.bytes)} if all are accepted")
@@ -221,7 +234,7 @@ def _cost_lines(found: Outlook) -> Iterator[str]:
     if not found.units_to_run:
         yield "nothing to make: a build would decode no image"
         return
-    yield f"to make: {found.units_to_run} of {found.units} units, {found.items_to_run} images"
+    yield f"to make: {found.units_to_run} of {found.units} units" + ("" if found.containers else f", {found.items_to_run} images")
     if found.trial:
         workers = len(os.sched_getaffinity(0))
         seconds = found.items_to_run * found.trial.item_s / workers + _START_S
