@@ -25,6 +25,9 @@ COPIES = {
     "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}, {"RandomBrightnessContrast": {"p": 0.5}}],
 }
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 
 def made(collection: Any, target: Any = None, *, limit: int | None = None, rebuild: bool = False, **sections: Any) -> BuildReport:
     """Build in this process, and hold the report to what is true of every report."""

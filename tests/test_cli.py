@@ -18,6 +18,9 @@ from PIL import Image
 from ray_prep.build import build
 from ray_prep.cli import run
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 COPIES = {"copies": 2, "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}]}
 
 

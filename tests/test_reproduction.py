@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ray_prep.sample import Item
     from ray_prep.work import Work
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 COPIES = {"copies": 2, "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"RandomBrightnessContrast": {"p": 1}}]}
 HERE = StorageOptions()
 

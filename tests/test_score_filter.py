@@ -24,6 +24,9 @@ from ray_prep.show.preview import preview, walked
 from ray_prep.storage import StorageOptions, open_store
 from ray_prep.walk import Walk
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 COPIES = {"copies": 2, "transforms": [{"HorizontalFlip": {"p": 0.5}}]}
 
 

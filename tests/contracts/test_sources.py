@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from ray_prep.sample import Item
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 NAMES = ("train/cat/1.jpg", "train/dog/2.jpg", "val/cat/3 x.jpg", "val/cat/4%20.jpg", "test/dog/ü.jpg")
 
 

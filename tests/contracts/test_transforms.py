@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from ray_prep.transforms.chain import Chain
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 NATIVE: dict[str, list[Any]] = {
     "center_crop": [{"height": 5, "width": 7}, 4],
     "contrast": [

@@ -14,6 +14,9 @@ from ray_prep.dataset.table import commit
 from ray_prep.errors import RecipeError
 from ray_prep.storage import StorageOptions
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Any]
 # What globs, hive partitioning, SQL and Python each make something of.
 NAMES = pytest.mark.parametrize("name", ["table", "a=1", "b[1]*?", 'it\'s "q"', "größe #%"])

@@ -12,6 +12,9 @@ from ray_prep.dataset.reader import open as open_dataset
 from ray_prep.dataset.schema import ImageColumn
 from ray_prep.errors import RecipeError
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Any]
 RANGE = (0.0, 255.0)
 FIXED = ImageColumn("tensor", (6, 5, 3), "uint8", "rgb", RANGE)

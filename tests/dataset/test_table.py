@@ -19,6 +19,9 @@ from ray_prep.dataset.table import commit, history, open_table
 from ray_prep.errors import BuildError, Conflict, RecipeError, StorageError
 from ray_prep.storage import StorageOptions, open_store
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 HERE = StorageOptions()
 IMAGE = ImageColumn("tensor", (2, 2, 1), "uint8", "gray", (0.0, 255.0))
 

@@ -12,6 +12,9 @@ from ray_prep.dataset.reader import open as open_dataset
 from ray_prep.dataset.schema import ImageColumn
 from ray_prep.errors import RecipeError
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 
 Make = Callable[..., Any]

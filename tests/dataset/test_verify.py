@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ray_prep.dataset.finding import Verification
     from ray_prep.dataset.log import Snapshot
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 HERE = StorageOptions()
 OUTPUTS: dict[str, dict[str, Any]] = {
     "tensor": {},

@@ -16,6 +16,9 @@ from ray_prep.image.decode import Decode, decode
 from ray_prep.image.header import read_header
 from ray_prep.image.scores import SCORES, decode_at_least, measure
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 Pixels = np.ndarray[Any, Any]
 
 

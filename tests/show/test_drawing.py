@@ -14,6 +14,9 @@ from ray_prep.show.scenery import SCENES
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 COUNT = 32
 
 

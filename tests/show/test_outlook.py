@@ -18,6 +18,9 @@ from ray_prep.storage import StorageOptions
 if TYPE_CHECKING:
     from tests.conftest import Collection
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 
 def _files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}

@@ -12,6 +12,9 @@ from ray_prep.show.sheet import MAX_WIDTH_PX, SheetCell, SheetRejection, SheetRo
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 MARGIN, GUTTER, KEY_WIDTH, TILE = 36, 16, 212, 256
 PAGE = (251, 250, 248)
 FIRST = MARGIN + KEY_WIDTH + GUTTER

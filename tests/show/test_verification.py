@@ -14,6 +14,9 @@ from ray_prep.dataset.finding import Finding, Verification
 from ray_prep.reproduction import Reproduction
 from ray_prep.show.verification import Verdict, verification_text
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 
 def test_a_healthy_dataset_is_exit_0_and_a_damaged_one_exit_1(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """The summary says what was checked; the JSON has it all."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ray_prep.sample import Item
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
