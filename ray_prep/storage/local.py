@@ -192,7 +192,8 @@ class LocalStore:
                 with open(temporary, "xb") as file:
                     fill(file)
                     file.flush()
-                    os.fsync(file.fileno())
+                    if file.tell():  # what is empty has nothing to lose
+                        os.fsync(file.fileno())
                 publish(temporary, full)
             finally:
                 if os.path.lexists(temporary):
