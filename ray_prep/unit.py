@@ -102,7 +102,8 @@ def run_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_iso
         conditions=work.conditions,
         seconds=round(time.monotonic() - started, 3),
     )
-    work.store.put(receipt_path(ref.unit_id), receipt.to_json())
+    # A receipt that a power cut takes along, or halves, costs its unit being made again.
+    work.store.put(receipt_path(ref.unit_id), receipt.to_json(), is_lasting=False)
     return receipt
 
 

@@ -196,7 +196,7 @@ def _run(order: Order, ref: UnitRef) -> Receipt | Failure:
     try:
         store = open_store(order.uri, order.storage_options)
         deaths = _deaths(store, prefix)
-        store.put(marker, b"")
+        store.put(marker, b"", is_lasting=False)
         outcome = child().run(order, ref, lambda _tick: None, deaths)
         store.delete(marker)
     except StorageError as error:

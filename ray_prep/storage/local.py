@@ -128,8 +128,8 @@ class LocalStore:
         with _faults(self._full(path)):
             return open(self._full(path), "rb", buffering=buffer_bytes)
 
-    def put(self, path: str, data: bytes) -> None:
-        self._write(path, lambda file: file.write(data), os.replace)
+    def put(self, path: str, data: bytes, *, is_lasting: bool = True) -> None:
+        self._write(path, lambda file: file.write(data), os.replace, is_lasting=is_lasting)
 
     def put_file(self, path: str, local_path: str) -> None:
         """Write one object from a local file: a second name for it on the same file system, else a copy.
@@ -178,7 +178,7 @@ class LocalStore:
         msg = f"{self.uri_of(path) if path else self.uri}: may not be read by this user"
         raise StorageError(msg)
 
-    def _write(self, path: str, fill: Callable[[IO[bytes]], Any], publish: Callable[[str, str], None]) -> None:
+    def _write(self, path: str, fill: Callable[[IO[bytes]], Any], publish: Callable[[str, str], None], *, is_lasting: bool = True) -> None:
         """Write beside the target under a name readers skip, make it durable, then publish it under its name at once."""
         full = self._full(path)
         folder = os.path.dirname(full)
@@ -192,13 +192,14 @@ class LocalStore:
                 with open(temporary, "xb") as file:
                     fill(file)
                     file.flush()
-                    if file.tell():  # what is empty has nothing to lose
+                    if is_lasting and file.tell():  # what is empty has nothing to lose
                         os.fsync(file.fileno())
                 publish(temporary, full)
             finally:
                 if os.path.lexists(temporary):
                     os.unlink(temporary)
-            _sync_folder(folder)
+            if is_lasting:
+                _sync_folder(folder)
 
 
 def read_local(path: str) -> bytes:

@@ -114,7 +114,7 @@ class ObjectStore:
 
         return io.BufferedReader(RangeReader(entry.size_bytes, read_range), buffer_bytes)
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes, *, is_lasting: bool = True) -> None:  # noqa: ARG002  what is put there lasts
         """Write one object with one PUT."""
         if self._is_odd(path):
             self._odd(path).send("PUT", self._prefix + path, self._prefix + path, body=data)

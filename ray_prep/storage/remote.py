@@ -100,7 +100,7 @@ class RemoteStore:
             return io.BytesIO(begin if len(begin) > 1 else self.get(path))
         return io.BufferedReader(RangeReader(entry.size_bytes, read_range), buffer_bytes)
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes, *, is_lasting: bool = True) -> None:  # noqa: ARG002  what is put there lasts
         self._call(path, lambda fs: fs.pipe_file(self.uri_of(path), data))
 
     def put_file(self, path: str, local_path: str) -> None:

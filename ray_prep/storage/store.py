@@ -85,8 +85,14 @@ class Store(Protocol):
         """Open one object for reading and seeking; `pyarrow.parquet` reads ranges of it."""
         ...
 
-    def put(self, path: str, data: bytes) -> None:
-        """Write one object, whole or not at all, replacing what was there."""
+    def put(self, path: str, data: bytes, *, is_lasting: bool = True) -> None:
+        """Write one object, whole or not at all, replacing what was there.
+
+        Args:
+            path: Below the root.
+            data: Its bytes.
+            is_lasting: Whether it must survive a power cut in the next seconds; False spares a local disk two syncs.
+        """
         ...
 
     def put_file(self, path: str, local_path: str) -> None:
