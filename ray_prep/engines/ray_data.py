@@ -160,14 +160,16 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
         while window := list(islice(waiting, _WINDOW_UNITS)):
             a_task = min(_MAX_UNITS_A_TASK, max(1, len(window) // (slots * 8)))
             rows = [{"ref": pickle.dumps(ref)} for ref in window]
-            dataset = ray.data.from_items(rows, override_num_blocks=ceil(len(rows) / a_task)).map_batches(
+            tasks = ceil(len(rows) / a_task)
+            dataset = ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
                 run_units,
                 fn_kwargs={"order": order},
                 batch_size=None,
                 batch_format="pyarrow",
                 num_cpus=1,
                 memory=_TASK_MEMORY_BYTES,
-                compute=TaskPoolStrategy(size=workers) if workers else TaskPoolStrategy(),
+                # More than there are tasks and Ray warns the user.
+                compute=TaskPoolStrategy(size=min(workers, tasks)) if workers else TaskPoolStrategy(),
             )
             for row in dataset.iter_rows():
                 outcome: Receipt | Failure = pickle.loads(row["outcome"])

@@ -22,6 +22,18 @@ pytestmark = [
 ENTRY = Path(__file__).parents[2] / "jobs" / "build.py"
 
 
+def submitted(client: Any, command: str) -> str:
+    """Submit a job; a head that answers may still wait for the agent that starts jobs."""
+    for _ in range(60):
+        try:
+            return str(client.submit_job(entrypoint=command, entrypoint_num_cpus=0))
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            time.sleep(0.5)
+    pytest.fail("the head's agent did not come up")
+
+
 def run_job(head: Any, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int | None, str]:
     """Submit `jobs/build.py` with arguments, wait for it, and return its exit code and its log."""
     from ray.job_submission import JobSubmissionClient
@@ -29,7 +41,7 @@ def run_job(head: Any, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> tupl
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     client = JobSubmissionClient(head.jobs)
     command = " ".join(map(quote, [sys.executable, str(ENTRY), *arguments]))
-    job = client.submit_job(entrypoint=command, entrypoint_num_cpus=0)
+    job = submitted(client, command)
     end = time.monotonic() + 200
     while not client.get_job_status(job).is_terminal():
         assert time.monotonic() < end, client.get_job_logs(job)
