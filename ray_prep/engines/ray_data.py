@@ -158,7 +158,7 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
     waiting = iter(refs)
     try:
         while window := list(islice(waiting, _WINDOW_UNITS)):
-            a_task = min(_MAX_UNITS_A_TASK, max(1, len(window) // (slots * 8)))
+            a_task = min(_MAX_UNITS_A_TASK, max(1, len(window) // (slots * 4)))
             rows = [{"ref": pickle.dumps(ref)} for ref in window]
             tasks = ceil(len(rows) / a_task)
             dataset = ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
