@@ -209,7 +209,7 @@ class Recipe:
         """Whether a `normalize: dataset` waits for constants measured on the training originals."""
         return self.preprocess.needs_constants or self.finish.needs_constants
 
-    @property
+    @cached_property
     def measured_scores(self) -> tuple[str, ...]:
         """The scores that are stored or have a limit, in the column's order."""
         limited = {name.partition("_")[2] for name in self.filter.thresholds}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ray_prep.image.header import Header
     from ray_prep.recipe import Recipe
     from ray_prep.sample import Item
+    from ray_prep.transforms.chain import Chain
 
     Image = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -60,9 +61,14 @@ class Walk:
     class_ids: Mapping[str, int]
 
     @cached_property
+    def _whole(self) -> Chain:
+        """What an original goes through."""
+        return self.recipe.preprocess + self.recipe.finish
+
+    @cached_property
     def _first_float(self) -> int:
-        """Place of the first float step in preprocess + finish."""
-        return (self.recipe.preprocess + self.recipe.finish).first_float(self.recipe.start)
+        """Place of the first float step in it."""
+        return self._whole.first_float(self.recipe.start)
 
     def header(self, data: bytes) -> Header:
         """Read and judge a picture's header; no pixel is allocated.
@@ -95,8 +101,15 @@ class Walk:
         full_size = None if image.shape[:2] == header.oriented_size else header.oriented_size
         return Sample(key, 0, image, full_size)
 
-    def stages(self, split: str, key: str, data: bytes, header: Header) -> Iterator[Stage]:
+    def stages(self, split: str, key: str, data: bytes, header: Header, *, skips: bool = False) -> Iterator[Stage]:
         """Walk one picture; each stage is yielded as it is reached.
+
+        Args:
+            split: The picture's split.
+            key: Its key.
+            data: Its bytes.
+            header: What stands in them.
+            skips: Leave out `preprocessed` where only an original goes on from there: steps on both sides of it may then work together.
 
         Raises:
             SampleError: The picture cannot go on; nothing that was yielded before may be kept.
@@ -111,6 +124,11 @@ class Walk:
         count = len(recipe.preprocess.steps)
         has_original = recipe.copies.keep_original or not recipe.is_augmented(split)
         tap = self._first_float
+        if skips and not recipe.is_augmented(split):
+            original = self._whole[:tap](sample, rng)
+            yield Stage("counted", original)
+            yield Stage("stored", self._whole[tap:](original, rng))
+            return
         if has_original and tap < count:
             sample = recipe.preprocess[:tap](sample, rng)
             yield Stage("counted", sample)
@@ -168,7 +186,7 @@ class Walk:
         encode = ENCODINGS.get(self.recipe.output.image)
         rows: list[dict[str, Any]] = []
         sums: list[int] | None = None
-        for stage in self.stages(split, item.key, data, header):
+        for stage in self.stages(split, item.key, data, header, skips=True):
             if stage.name == "decoded" and self.recipe.scores:
                 shared["scores"] = {name: stage.scores[name] if name in self.recipe.scores else None for name in SCORES}
             elif stage.name == "counted":
@@ -196,7 +214,7 @@ class Walk:
             SampleError: Why the item is rejected.
         """
         header = self.header(data)
-        counted = next(stage for stage in self.stages(split, item.key, data, header) if stage.name == "counted")
+        counted = next(stage for stage in self.stages(split, item.key, data, header, skips=True) if stage.name == "counted")
         return integer_sums(counted.sample.image)
 
     def salvaged(self, _split: str, _item: Item, data: bytes) -> Image:

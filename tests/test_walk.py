@@ -175,3 +175,17 @@ def test_what_is_no_picture(data: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
         rows(walk(), data=data or b"\x00")
     assert caught.value.reason in {"not_an_image", "truncated", "corrupt", "empty"}
+
+
+SHRUNK = {"resize": {"short_side": 32, "interpolation": "area"}}
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "finish"), [([SHRUNK], CROP), (["grayscale", SHRUNK], [*CROP, "to_float"]), (["to_float", SHRUNK], CROP), ([], CROP)]
+)
+def test_an_original_is_the_same_with_copies_and_without(preprocess: list[Any], finish: list[Any]) -> None:
+    """Where no copy needs what preprocess made, its steps and those of finish run as one; nobody can tell by the rows."""
+    alone = rows(walk(preprocess=preprocess, finish=finish))[0]
+    beside = rows(walk(preprocess=preprocess, finish=finish, augment={"copies": 1, "transforms": [{"HorizontalFlip": {"p": 1}}]}))[0]
+    assert np.array_equal(alone.pop("image"), beside.pop("image"))
+    assert alone == beside

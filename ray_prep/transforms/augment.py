@@ -176,7 +176,7 @@ class Augmentation:
         transform.set_random_state(rng, draws)
         if not transform.should_apply(force_apply=is_forced):
             return sample
-        check_size(image, *self._least)
+        check_size(image.shape[0], image.shape[1], *self._least)
         read_only = image.view()
         read_only.flags.writeable = False
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Self
 
 import cv2
@@ -88,15 +90,21 @@ class Chain:
         Raises:
             SampleError: A step cannot be done to this image; the message begins with its place.
         """
-        for step in self.steps:
-            try:
+        steps = iter(zip_longest(self.steps, self.steps[1:]))
+        for step, after in steps:
+            resize, crop = step.transform, after.transform if after else None
+            if after and isinstance(resize, Resize) and resize.makes_parts and isinstance(crop, CenterCrop | Crop):
+                # What the crop would drop is not made: a quarter of the pixels where photos become squares.
+                with _located(step):
+                    size = resize.size(sample)
+                with _located(after):
+                    rectangle = crop.rectangle(*size)
+                with _located(step):
+                    sample = resize.part(sample, rectangle)
+                next(steps)
+                continue
+            with _located(step):
                 sample = step.transform(sample, rng)
-            except SampleError as error:
-                raise step.located(error) from error
-            except cv2.error as error:
-                if error.code == cv2.Error.STS_NO_MEM:
-                    raise MemoryError(str(error)) from error
-                raise step.located(TransformError("transform_failed", f"OpenCV: {error.err or error}")) from error
         return sample
 
     def __len__(self) -> int:
@@ -144,6 +152,19 @@ class Chain:
     def describe(self) -> list[dict[str, Any]]:
         """Return name, all parameters, and version of each step as plain data: what a fingerprint is taken of."""
         return [{"name": step.name, "params": _parameters(step.transform), "version": step.transform.version} for step in self.steps]
+
+
+@contextmanager
+def _located(step: Step) -> Iterator[None]:
+    """Let errors begin with the step's place."""
+    try:
+        yield
+    except SampleError as error:
+        raise step.located(error) from error
+    except cv2.error as error:
+        if error.code == cv2.Error.STS_NO_MEM:
+            raise MemoryError(str(error)) from error
+        raise step.located(TransformError("transform_failed", f"OpenCV: {error.err or error}")) from error
 
 
 def _frozen(step: Step, mean: list[float], std: list[float]) -> Step:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ray_prep.sample import Sample
 
 _BORDERS = {"fill": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101, "edge": cv2.BORDER_REPLICATE}
+# (top, left, height, width), pixels.
+Rectangle = tuple[int, int, int, int]
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -42,10 +44,17 @@ class CenterCrop:
     def output_spec(self, spec: Spec, /) -> Spec:
         return spec.at_least(self.height, self.width, "it").sized(Interval.exactly(self.height), Interval.exactly(self.width))
 
+    def rectangle(self, height: int, width: int) -> Rectangle:
+        """Return what is kept of an image of this height and width, pixels.
+
+        Raises:
+            LimitError: `too_small`.
+        """
+        check_size(height, width, self.height, self.width)
+        return (height - self.height) // 2, (width - self.width) // 2, self.height, self.width
+
     def __call__(self, sample: Sample, _rng: np.random.Generator, /) -> Sample:
-        check_size(sample.image, self.height, self.width)
-        top, left = (sample.image.shape[0] - self.height) // 2, (sample.image.shape[1] - self.width) // 2
-        return with_image(sample, sample.image[top : top + self.height, left : left + self.width])
+        return _cut(sample, self.rectangle(*sample.image.shape[:2]))
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,17 @@ class Crop:
         spec = spec.at_least(self.top + self.height, self.left + self.width, "it")
         return spec.sized(Interval.exactly(self.height), Interval.exactly(self.width))
 
+    def rectangle(self, height: int, width: int) -> Rectangle:
+        """Return what is kept of an image of this height and width, pixels.
+
+        Raises:
+            LimitError: `too_small`.
+        """
+        check_size(height, width, self.top + self.height, self.left + self.width)
+        return self.top, self.left, self.height, self.width
+
     def __call__(self, sample: Sample, _rng: np.random.Generator, /) -> Sample:
-        check_size(sample.image, self.top + self.height, self.left + self.width)
-        return with_image(sample, sample.image[self.top : self.top + self.height, self.left : self.left + self.width])
+        return _cut(sample, self.rectangle(*sample.image.shape[:2]))
 
 
 @dataclass(frozen=True)
@@ -189,6 +206,11 @@ class Rotate90:
 
     def __call__(self, sample: Sample, _rng: np.random.Generator, /) -> Sample:
         return with_image(sample, _shaped(cv2.rotate(sample.image, _TURNS[self.times]), sample.image))
+
+
+def _cut(sample: Sample, rectangle: Rectangle) -> Sample:
+    top, left, height, width = rectangle
+    return with_image(sample, sample.image[top : top + height, left : left + width])
 
 
 def _shaped(result: Image, image: Image) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import cv2
@@ -15,6 +16,7 @@ from ray_prep.transforms.transform import Fill, Image, check_fill, check_paramet
 
 if TYPE_CHECKING:
     from ray_prep.sample import Sample
+    from ray_prep.transforms.geometry import Rectangle
 
 Interpolation = Literal["auto", "area", "linear", "cubic", "lanczos4", "nearest"]
 _OPENCV = {
@@ -24,6 +26,9 @@ _OPENCV = {
     "lanczos4": cv2.INTER_LANCZOS4,
     "nearest": cv2.INTER_NEAREST,
 }
+_PARTED = ("area", "linear", "nearest")
+# Lines of a picture beyond those that lie below a part of the result.
+_NEIGHBOURS = 8
 _OVERSHOOTING = ("cubic", "lanczos4")
 # A 1 x 30000 picture with short_side 256 would become 256 x 7.7 million; no training image is that large.
 _MAX_PIXELS = 200_000_000
@@ -117,10 +122,7 @@ class Resize:
         return Spec(*self._sides(spec), spec.channels, spec.dtype, value_range, spec.notes)
 
     def __call__(self, sample: Sample, _rng: np.random.Generator, /) -> Sample:
-        height, width = self._picture(sample.height, sample.width)
-        if height * width > _MAX_PIXELS:
-            message = f"{sample.height}x{sample.width} would become {height}x{width}; filter.max_aspect keeps such pictures out"
-            raise LimitError("too_large", message)
+        height, width = self.size(sample)
         image = self._resized(sample, height, width)
         if self.letterbox:
             top, left = (self.letterbox.height - height) // 2, (self.letterbox.width - width) // 2
@@ -129,6 +131,43 @@ class Resize:
             image = cv2.copyMakeBorder(image, top, below, left, beside, cv2.BORDER_CONSTANT, value=scalar(self.letterbox.fill))
             image = image.reshape(self.letterbox.height, self.letterbox.width, channels)
         return with_image(sample, image)
+
+    @property
+    def makes_parts(self) -> bool:
+        """Whether `part` makes the very pixels of the whole: the other interpolations round otherwise near an edge (OpenCV 5.0)."""
+        return self.letterbox is None and self.interpolation in _PARTED
+
+    def part(self, sample: Sample, rectangle: Rectangle) -> Sample:
+        """Return a rectangle of the resized picture; what lies below it and right of it is not computed.
+
+        Args:
+            sample: Is not written to.
+            rectangle: Lies in the picture of `size`.
+        """
+        top, left, rows, columns = rectangle
+        bottom, right = top + rows, left + columns
+        height, width = self.size(sample)
+        # Given factors instead of a size, OpenCV lays the same grid over the upper left part of the picture as over all of it.
+        factor_y, factor_x = height / sample.height, width / sample.width
+        part = sample.image[: ceil(bottom / factor_y) + _NEIGHBOURS, : ceil(right / factor_x) + _NEIGHBOURS]
+        image: Image | None = None
+        if part.shape != sample.image.shape:
+            image = cv2.resize(part, None, fx=factor_x, fy=factor_y, interpolation=_OPENCV[self.interpolation])
+        if image is None or image.shape[:2] == part.shape[:2]:  # of a part that keeps its size OpenCV makes a mere copy
+            image = self._resized(sample, height, width)
+        return with_image(sample, image.reshape(*image.shape[:2], sample.image.shape[2])[top:bottom, left:right])
+
+    def size(self, sample: Sample) -> tuple[int, int]:
+        """Return the (height, width) that the picture itself is resized to, pixels.
+
+        Raises:
+            LimitError: `too_large`.
+        """
+        height, width = self._picture(sample.height, sample.width)
+        if height * width > _MAX_PIXELS:
+            message = f"{sample.height}x{sample.width} would become {height}x{width}; filter.max_aspect keeps such pictures out"
+            raise LimitError("too_large", message)
+        return height, width
 
     def _resized(self, sample: Sample, height: int, width: int) -> Image:
         image = sample.image

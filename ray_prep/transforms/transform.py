@@ -160,11 +160,11 @@ def scalar(fill: Fill) -> tuple[float, float, float]:
     return fill if isinstance(fill, tuple) else (fill, fill, fill)
 
 
-def check_size(image: Image, height: int, width: int) -> None:
-    """Refuse an image that a step is too large for.
+def check_size(height: int, width: int, least_height: int, least_width: int) -> None:
+    """Refuse an image of `height` x `width` that a step is too large for.
 
     Raises:
         LimitError: `too_small`.
     """
-    if image.shape[0] < height or image.shape[1] < width:
-        raise LimitError("too_small", f"it needs {height}x{width} or more, and gets {image.shape[0]}x{image.shape[1]}")
+    if height < least_height or width < least_width:
+        raise LimitError("too_small", f"it needs {least_height}x{least_width} or more, and gets {height}x{width}")

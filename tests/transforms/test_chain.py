@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ray_prep.errors import LimitError, RecipeError, TransformError
 from ray_prep.sample import Sample
@@ -185,3 +188,47 @@ def test_native_chains_import_no_albumentations() -> None:
         "parse_chain([{'resize': {'short_side': 3}}], 'finish', always=True); assert 'albumentations' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True).stderr == ""
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.data(),
+    size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    target=st.tuples(st.integers(1, 300), st.integers(1, 300)) | st.tuples(st.integers(-3, 0), st.integers(-3, 0)),
+    channels=st.sampled_from([1, 3]),
+    dtype=st.sampled_from([np.uint8, np.float32]),
+    interpolation=st.sampled_from(["auto", "area", "linear", "cubic", "lanczos4", "nearest"]),
+)
+def test_a_crop_after_a_resize_is_that_part_of_it(
+    data: st.DataObject, size: tuple[int, int], target: tuple[int, int], channels: int, dtype: Any, interpolation: str
+) -> None:
+    """A resize that is asked for the pixels of the crop alone makes the very same ones, also where it hardly changes the size."""
+    target = (max(1, size[0] + target[0]), max(1, size[1] + target[1])) if target < (1, 1) else target
+    kept = data.draw(st.integers(1, target[0])), data.draw(st.integers(1, target[1]))
+    crops: dict[str, dict[str, int]] = {
+        "center_crop": {"height": kept[0], "width": kept[1]},
+        "crop": {
+            "height": kept[0],
+            "width": kept[1],
+            "top": data.draw(st.integers(0, target[0] - kept[0])),
+            "left": data.draw(st.integers(0, target[1] - kept[1])),
+        },
+    }
+    name = data.draw(st.sampled_from(sorted(crops)))
+    steps = chain({"resize": {"height": target[0], "width": target[1], "interpolation": interpolation}}, {name: crops[name]})
+    image = np.random.default_rng(0).integers(0, 256, (*size, channels)).astype(dtype)
+    together = steps(Sample("a", 0, image), RNG).image
+    apart = steps[1:](steps[:1](Sample("a", 0, image), RNG), RNG).image
+    assert together.flags.c_contiguous
+    assert np.array_equal(together, apart)
+
+
+@pytest.mark.parametrize(
+    ("height", "place", "reason"), [(100, "finish[1].center_crop", "too_small"), (10**6, "finish[0].resize", "too_large")]
+)
+def test_a_resize_and_a_crop_that_work_together_fail_each_at_its_place(height: int, place: str, reason: str) -> None:
+    """Whoever cannot do its part is named."""
+    steps = chain({"resize": {"height": height, "width": 1000, "interpolation": "area"}}, {"center_crop": 200})
+    with pytest.raises(LimitError, match=rf"^{re.escape(place)}: ") as caught:
+        steps(Sample("a", 0, IMAGE), RNG)
+    assert caught.value.reason == reason
