@@ -79,14 +79,27 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A unit is made and on its way into storage: its worker can make the next one meanwhile.
+
+    Args:
+        unit_id: The unit.
+    """
+
+    unit_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A unit that did not finish although its process lives.
 
     Args:
+        unit_id: The unit.
         error: One of ours, which ends the build with its exit code; None for a bug.
         trace: The traceback, for `--debug` and bug reports.
     """
 
+    unit_id: str
     error: RayPrepError | None
     trace: str
 

@@ -1,8 +1,9 @@
-"""Rows go in, shards come out: spooled to local disk, put into the table's folder once, whole."""
+"""Rows go in, shards come out, on local disk."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray_prep.dataset.record import ShardFacts
@@ -14,10 +15,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ray_prep.storage import Store
     from ray_prep.work import Work
 
 # A shard is closed early where a unit's items turned out larger than the plan thought.
 _OVERRUN = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A finished shard, not yet in the table's folder.
+
+    Args:
+        facts: What the table will know of it.
+        local_path: Where its bytes are.
+    """
+
+    facts: ShardFacts
+    local_path: Path
+
+    def publish(self, store: Store) -> None:
+        """Put it where it belongs, whole, and remove the local file."""
+        store.put_file(self.facts.shard.path, str(self.local_path))
+        self.local_path.unlink()
 
 
 class Shelf:
@@ -45,7 +65,7 @@ class Shelf:
         self._images = 0
         self._sums: tuple[int, ...] = ()
 
-    def put(self, rows: list[dict[str, Any]]) -> list[ShardFacts]:
+    def put(self, rows: list[dict[str, Any]]) -> Spooled | None:
         """Take all rows of one item; return the shard they filled, if they did.
 
         Args:
@@ -63,21 +83,19 @@ class Shelf:
         if rows[0]["label"] is not None:
             self._labels[rows[0]["label"]] += 1
         self._images += 1
-        return self.close() if self._writer.bytes_written >= self._limit_bytes else []
+        return self.close() if self._writer.bytes_written >= self._limit_bytes else None
 
-    def close(self) -> list[ShardFacts]:
-        """Finish the open shard, if there is one, and put it where it belongs."""
+    def close(self) -> Spooled | None:
+        """Finish the open shard, if there is one."""
         if self._writer is None:
-            return []
+            return None
         file = self._writer.close()
         self._writer = None
-        self._work.store.put_file(file.shard.path, str(file.local_path))
-        file.local_path.unlink()
-        made = ShardFacts(file.shard, self._unit_id, self._images, dict(sorted(self._labels.items())), self._sums)
+        facts = ShardFacts(file.shard, self._unit_id, self._images, dict(sorted(self._labels.items())), self._sums)
         self._labels = Counter()
         self._images = 0
         self._sums = ()
-        return [made]
+        return Spooled(facts, file.local_path)
 
     def abort(self) -> None:
         """Let go of a half-written shard."""

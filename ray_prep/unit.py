@@ -1,4 +1,4 @@
-"""Run one unit: fetch, walk, shard, receipt. The heart of a build; it knows no engine and returns no pixels."""
+"""Make one unit and publish it: fetch, walk, shard; then storage, receipt. The heart of a build; it knows no engine."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ray_prep.dataset.record import ShardFacts
     from ray_prep.messages import UnitRef
     from ray_prep.sample import Item
+    from ray_prep.shelf import Spooled
     from ray_prep.work import Work
 
 TICK_S = 0.25
@@ -65,10 +66,48 @@ class _Signs:
         self.sent_at = time.monotonic()
 
 
-def run_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_isolated: bool = False) -> Receipt:
-    """Make the shards of one unit and leave its receipt.
+@dataclass(frozen=True)
+class MadeUnit:
+    """A unit whose shards are spooled on local disk.
 
-    Everything it writes is whole under its final name or not there, so it may run again at any time, also twice at once.
+    Args:
+        work: What all units of the build share.
+        receipt: What it is going to leave.
+        spooled: Its shards that are not yet in storage.
+        started: When its making began, monotonic seconds.
+        folder: Removes its local files when closed.
+    """
+
+    work: Work
+    receipt: Receipt
+    spooled: tuple[Spooled, ...]
+    started: float
+    folder: ExitStack
+
+    def publish(self) -> Receipt:
+        """Put its shards where they belong, and then its receipt.
+
+        Everything is whole under its final name or not there, so this may happen again at any time, also twice at once.
+
+        Raises:
+            StorageError: Storage is unreachable or refuses.
+        """
+        with self.folder:
+            for shard in self.spooled:
+                shard.publish(self.work.store)
+        receipt = replace(self.receipt, seconds=round(time.monotonic() - self.started, 3))
+        # A receipt that a power cut takes along, or halves, costs its unit being made again.
+        self.work.store.put(receipt_path(receipt.unit_id), receipt.to_json(), is_lasting=False)
+        return receipt
+
+
+def run_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_isolated: bool = False) -> Receipt:
+    """Make one unit and publish it; see `make_unit`."""
+    return make_unit(work, ref, notify, is_isolated=is_isolated).publish()
+
+
+def make_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_isolated: bool = False) -> MadeUnit:
+    """Make the shards of one unit on local disk. Where a unit fills several, the earlier ones go to storage at once.
 
     Args:
         work: What all units of the build share.
@@ -82,29 +121,26 @@ def run_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_iso
     started = time.monotonic()
     items = read_items(work, ref)
     signs = _Signs(notify)
-    with ExitStack() as stack:
-        bench = _Bench(work, ref, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-"))))
+    with ExitStack() as folder, ExitStack() as stack:
+        bench = _Bench(work, ref, Path(folder.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-"))))
         stack.callback(bench.abort)
         if ref.kind == "copy":
             _copy(bench, items, signs)
         else:
             isolation = stack.enter_context(Isolation(work)) if is_isolated else None
             _judge(bench, _pictures(work, items, signs, stack, is_isolated=is_isolated), signs, isolation)
-        bench.close()
-    signs.send()
-    receipt = Receipt(
-        unit_id=ref.unit_id,
-        items=bench.items,
-        shards=tuple(bench.made),
-        rejections=tuple(bench.rejections),
-        sums=bench.sums,
-        source_bytes=bench.source_bytes,
-        conditions=work.conditions,
-        seconds=round(time.monotonic() - started, 3),
-    )
-    # A receipt that a power cut takes along, or halves, costs its unit being made again.
-    work.store.put(receipt_path(ref.unit_id), receipt.to_json(), is_lasting=False)
-    return receipt
+        spooled = bench.close()
+        signs.send()
+        receipt = Receipt(
+            unit_id=ref.unit_id,
+            items=bench.items,
+            shards=tuple(bench.made),
+            rejections=tuple(bench.rejections),
+            sums=bench.sums,
+            source_bytes=bench.source_bytes,
+            conditions=work.conditions,
+        )
+        return MadeUnit(work, receipt, spooled, started, folder.pop_all())
 
 
 class _Bench:
@@ -133,12 +169,15 @@ class _Bench:
         shelf = self._shelves.get(split)
         if shelf is None:
             shelf = self._shelves[split] = Shelf(self.work, self.ref.unit_id, split, self._folder, footer)
-        self.made += shelf.put(rows)
+        if full := shelf.put(rows):
+            self.made.append(full.facts)
+            full.publish(self.work.store)
 
-    def close(self) -> None:
-        """Finish what is open; splits in the order of their names."""
-        for _, shelf in sorted(self._shelves.items()):
-            self.made += shelf.close()
+    def close(self) -> tuple[Spooled, ...]:
+        """Finish what is open, and return it; splits in the order of their names."""
+        spooled = tuple(last for _, shelf in sorted(self._shelves.items()) if (last := shelf.close()))
+        self.made += [last.facts for last in spooled]
+        return spooled
 
     def abort(self) -> None:
         """Let go of what is half written."""

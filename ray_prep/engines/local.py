@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
-from ray_prep.engines.child import Child
+from ray_prep.engines.child import Attempt, Child, failed
 from ray_prep.errors import UnitsFailed
 from ray_prep.messages import Failure, Fault, Tick, UnitRef
 from ray_prep.process import settle_process
 from ray_prep.receipt import Receipt
+from ray_prep.unit import run_unit
 from ray_prep.worker import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ray_prep.work import Work
 
 
-@dataclass(frozen=True)
+# Starting one takes a core a second, which a source of few units would not pay back.
+_STARTED_AHEAD = 8
+
+
 class Local:
     """This machine alone.
+
+    Its processes start at once, beside the listing of the source, and serve all passes of a build.
 
     Args:
         workers: Child processes; 0 runs units in this process.
     """
 
-    workers: int
     name: ClassVar[str] = "local"
+
+    def __init__(self, workers: int) -> None:
+        self._children = [Child() for _ in range(workers)]
+        for child in self._children[:_STARTED_AHEAD]:
+            child.start()
+
+    @property
+    def workers(self) -> int:
+        """Child processes at the most."""
+        return len(self._children)
 
     def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Iterator[Receipt | Failure]:
         refs = list(refs)
-        if self.workers == 0:
+        if not self._children:
             return run_here(work, refs, notify)
-        return run_in_children(work, refs, notify, min(self.workers, max(1, len(refs))))
+        return run_in_children(work, refs, notify, self._children[: max(1, len(refs))])
 
     def close(self) -> None:
-        """Nothing outlives a run."""
+        for child in self._children:
+            child.kill()
 
 
 def run_here(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Iterator[Receipt | Failure]:
@@ -49,34 +65,30 @@ def run_here(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]
     settle_process()
     for ref in refs:
         try:
-            outcome = answer(work, ref, notify, is_isolated=False)
+            outcome = answer(ref.unit_id, partial(run_unit, work, ref, notify))
         except MemoryError:
             error = UnitsFailed(f"unit {ref.unit_id}: out of memory; with --workers 1 the picture that needs so much is found and rejected")
             yield Failure(ref.unit_id, error)
             continue
-        if isinstance(outcome, Fault):
-            fault = outcome.error or UnitsFailed(f"unit {ref.unit_id}: {outcome.trace.strip().splitlines()[-1]}")
-            yield Failure(ref.unit_id, fault, outcome.trace)
-        else:
-            yield outcome
+        yield failed(outcome) if isinstance(outcome, Fault) else outcome
 
 
-def run_in_children(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None], workers: int) -> Iterator[Receipt | Failure]:
-    """Run units in `workers` child processes; receipts come in the order in which units finish.
+def run_in_children(
+    work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None], children: Sequence[Child]
+) -> Iterator[Receipt | Failure]:
+    """Run units in child processes; receipts come in the order in which units finish.
 
-    However the caller leaves the loop, the children are ended; what they had not finished is nowhere visible.
+    A caller who leaves the loop before its end ends the children; what they had not finished is nowhere visible.
     """
     waiting = SimpleQueue[UnitRef | None]()
     for ref in refs:
         waiting.put(ref)
     outcomes = SimpleQueue[Receipt | Failure | Tick | None]()
     order = work.order()
-    children = [Child() for _ in range(workers)]
 
     def serve(child: Child) -> None:
-        while (ref := waiting.get()) is not None:
-            outcomes.put(child.run(order, ref, outcomes.put))
-        child.kill()
+        for outcome in child.run(order, map(Attempt, iter(waiting.get, None)), outcomes.put):
+            outcomes.put(outcome)
         outcomes.put(None)
 
     threads = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
@@ -94,10 +106,11 @@ def run_in_children(work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick]
                 case outcome:
                     yield outcome
     finally:
-        while not waiting.empty():
-            waiting.get()
-        for child in children:
-            waiting.put(None)
-            child.close()
+        if running:
+            while not waiting.empty():
+                waiting.get()
+            for child in children:
+                waiting.put(None)
+                child.close()
         for thread in threads:
             thread.join(timeout=10)

@@ -7,6 +7,7 @@ process, as it does without Ray: a picture that kills its process is then seen b
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
 import os
 import pickle
@@ -18,10 +19,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ray
-import ray.data
-from ray.data import DataContext, TaskPoolStrategy
 
-from ray_prep.engines.child import Child
+from ray_prep.engines.child import Attempt, Child
 from ray_prep.errors import StorageError, UnitsFailed
 from ray_prep.messages import Failure, Tick
 from ray_prep.platform import made_with
@@ -68,6 +67,9 @@ class RayData:
         self._is_closing = threading.Event()
         self._connection = threading.Thread(target=self._connect, args=(address,), daemon=True)
         self._connection.start()
+        # Ray Data takes as long to import as Ray's first processes take to start.
+        importlib.import_module("ray.data")
+        _hush(logging.getLogger("ray.data"))
 
     def _connect(self, address: str | None) -> None:
         try:
@@ -118,8 +120,14 @@ def connect(address: str | None, workers: int | None) -> None:
             warm = ray.remote(num_cpus=1)(warm_up)
             for _ in range(workers or os.cpu_count() or 1):
                 warm.remote()
-    # `import ray.data` installs this handler; set before the import it would be undone (Ray 2.60). Ray's own log file stays.
-    for handler in logging.getLogger("ray.data").handlers:
+
+
+def _hush(logger: logging.Logger) -> None:
+    """Keep Ray Data's messages out of the terminal; its own log file stays.
+
+    `import ray.data` installs this handler; set before the import it would be undone (Ray 2.60).
+    """
+    for handler in logger.handlers:
         if type(handler).__name__ == "PlainRayHandler":
             handler.setLevel(logging.CRITICAL)
 
@@ -148,6 +156,8 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
         notify: Is told of each unit as it finishes; Ray passes on nothing from within one.
         workers: Most tasks at a time; None for as many as the cluster has CPUs.
     """
+    from ray.data import DataContext, TaskPoolStrategy, from_items  # noqa: PLC0415  see RayData; and a worker's child starts sooner without
+
     context = DataContext.get_current()
     before = (context.enable_progress_bars, context.print_on_execution_start, context.execution_no_progress_timeout_s)
     block_bytes = context.target_max_block_size
@@ -161,7 +171,7 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
             a_task = min(_MAX_UNITS_A_TASK, max(1, len(window) // (slots * 4)))
             rows = [{"ref": pickle.dumps(ref)} for ref in window]
             tasks = ceil(len(rows) / a_task)
-            dataset = ray.data.from_items(rows, override_num_blocks=tasks).map_batches(
+            dataset = from_items(rows, override_num_blocks=tasks).map_batches(
                 run_units,
                 fn_kwargs={"order": order},
                 batch_size=None,
@@ -183,27 +193,33 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
 
 def run_units(batch: Any, order: Order) -> Iterator[dict[str, list[bytes]]]:
     """Run the units of one task; a failed one is a result too, as an exception would end the whole dataset."""
-    for value in batch.column("ref"):
-        ref: UnitRef = pickle.loads(value.as_py())
-        yield {"outcome": [pickle.dumps(_run(order, ref))]}
+    for outcome in _run(order, [pickle.loads(value.as_py()) for value in batch.column("ref")]):
+        yield {"outcome": [pickle.dumps(outcome)]}
 
 
-def _run(order: Order, ref: UnitRef) -> Receipt | Failure:
+def _run(order: Order, refs: list[UnitRef]) -> Iterator[Receipt | Failure]:
     node = ray.get_runtime_context().get_node_id()
     if differences := _differences(made_with(), order.made_with):
         msg = f"node {node} would make other bytes than the build's driver: {differences}; run on nodes of one CPU level and one image"
-        return Failure(ref.unit_id, UnitsFailed(msg))
-    prefix = f"{ATTEMPTS_FOLDER}/{order.build_id}-{ref.unit_id}"
-    marker = f"{prefix}-{secrets.token_hex(4)}-{node}"
+        yield from (Failure(ref.unit_id, UnitsFailed(msg)) for ref in refs)
+        return
+    store = open_store(order.uri, order.storage_options)
+    markers: dict[str, str] = {}
+
+    def attempts() -> Iterator[Attempt]:
+        for ref in refs:
+            prefix = f"{ATTEMPTS_FOLDER}/{order.build_id}-{ref.unit_id}"
+            deaths = _deaths(store, prefix)
+            markers[ref.unit_id] = f"{prefix}-{secrets.token_hex(4)}-{node}"
+            store.put(markers[ref.unit_id], b"", is_lasting=False)
+            yield Attempt(ref, deaths)
+
     try:
-        store = open_store(order.uri, order.storage_options)
-        deaths = _deaths(store, prefix)
-        store.put(marker, b"", is_lasting=False)
-        outcome = child().run(order, ref, lambda _tick: None, deaths)
-        store.delete(marker)
-    except StorageError as error:
-        return Failure(ref.unit_id, error)
-    return outcome
+        for outcome in child().run(order, attempts(), lambda _tick: None):
+            store.delete(markers[outcome.unit_id])
+            yield outcome
+    except StorageError as error:  # it stops the build, whatever else this task was to do
+        yield Failure(refs[0].unit_id, error)
 
 
 def _differences(here: Mapping[str, str], wanted: Mapping[str, str]) -> str:

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from ray_prep.engines import child as child_module
-from ray_prep.engines.child import Child
+from ray_prep.engines.child import Attempt, Child
 from ray_prep.errors import StorageError, UnitsFailed
 from ray_prep.messages import Failure, Tick
 from ray_prep.receipt import Receipt
+from ray_prep.work import read_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,24 @@ def fn(image, rng):
     return image
 """
 
+# Within the worker alone: the step's module is imported by who plans the unit, too.
+SLOW_STORAGE = """
+import os, time
+from ray_prep.storage.local import LocalStore
+
+put_file = LocalStore.put_file
+
+def slowly(self, path, local_path):
+    time.sleep({seconds})
+    put_file(self, path, local_path)
+
+def fn(image, rng):
+    LocalStore.put_file = slowly
+    if image.shape[:2] == (50, 51):
+        os.abort()
+    return image
+"""
+
 
 @pytest.fixture
 def bad(collection: Any, request: pytest.FixtureRequest) -> Any:
@@ -78,9 +97,10 @@ def sections(**more: Any) -> dict[str, Any]:
     }
 
 
-def run(child: Child, work: Any, ref: Any) -> Receipt | Failure:
-    """Run one unit, with nobody watching."""
-    return child.run(work.order(), ref, lambda _tick: None)
+def run(child: Child, work: Any, ref: Any, notify: Any = lambda _tick: None) -> Receipt | Failure:
+    """Run one unit, with nobody watching unless told."""
+    (outcome,) = child.run(work.order(), iter([Attempt(ref)]), notify)
+    return outcome
 
 
 @pytest.mark.parametrize("bad", [(51, 52, 53, 54, 55, 56)], indirect=True)
@@ -156,7 +176,7 @@ def test_closing_ends_it_at_once_and_leaves_nothing(bad: Any, child: Child, monk
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     ticks: list[Tick] = []
     outcomes: list[Any] = []
-    thread = threading.Thread(target=lambda: outcomes.append(child.run(work.order(), ref, ticks.append)))
+    thread = threading.Thread(target=lambda: outcomes.append(run(child, work, ref, ticks.append)))
     thread.start()
     end = time.monotonic() + 60
     while not ticks and time.monotonic() < end:
@@ -179,7 +199,7 @@ def test_a_worker_goes_with_its_parent(bad: Any) -> None:
     if parent == 0:  # only system calls and our own code from here on
         made = Child()
         made.start()
-        made.run(work.order(), ref, lambda _tick: None)
+        run(made, work, ref)
         assert made._process is not None
         os.write(writing, str(made._process.pid).encode())
         time.sleep(60)
@@ -202,3 +222,50 @@ def _state(pid: int) -> bytes:
             return file.read().rpartition(b")")[2].split()[0]
     except FileNotFoundError:
         return b"Z"
+
+
+def test_the_next_unit_is_made_while_one_is_published(bad: Any, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage that takes its time keeps nobody from the next picture; receipts come in order, and ticks say that somebody waits."""
+    (bad.home / "slow_storage.py").write_text(SLOW_STORAGE.format(seconds=3))
+    monkeypatch.setattr(child_module, "_PATIENCE_S", 1.5)
+    work, refs = bad.planned(preprocess=[{"python": {"call": "slow_storage:fn"}}, {"resize": {"short_side": 32}}])
+    work = replace(work, item_deadline_s=1.0)
+    assert len(refs) >= 3
+    seen: list[str] = []
+
+    def attempts() -> Iterator[Attempt]:
+        for ref in refs[:3]:
+            seen.append(f"taken {ref.unit_id}")
+            yield Attempt(ref)
+
+    waits: list[Tick] = []
+    for outcome in child.run(work.order(), attempts(), lambda tick: waits.append(tick) if tick.is_waiting else None):
+        assert isinstance(outcome, Receipt)
+        seen.append(f"done {outcome.unit_id}")
+    first, second, third = (ref.unit_id for ref in refs[:3])
+    assert seen == [f"taken {first}", f"taken {second}", f"done {first}", f"taken {third}", f"done {second}", f"done {third}"]
+    assert waits
+
+
+@pytest.mark.parametrize("bad", [(51,)], indirect=True)
+def test_what_is_being_published_when_its_process_dies_is_made_again(bad: Any, child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit on its way into storage goes the ordinary way again, the one that killed goes picture by picture; both end well."""
+    (bad.home / "slow_storage.py").write_text(SLOW_STORAGE.format(seconds=1))
+    work, refs = bad.planned(preprocess=[{"python": {"call": "slow_storage:fn"}}, {"resize": {"short_side": 32}}])
+    deadly = next(ref for ref in refs if "cat/bad51.png" in {item.key for item in read_items(work, ref)})
+    harmless = next(ref for ref in refs if ref != deadly)
+    modes: dict[str, list[bool]] = {}
+    sent = child_module.send
+
+    def watching(pipe: Any, message: Any) -> None:
+        if isinstance(message, tuple):
+            modes.setdefault(message[0].unit_id, []).append(message[1])
+        sent(pipe, message)
+
+    monkeypatch.setattr(child_module, "send", watching)
+    outcomes = {outcome.unit_id: outcome for outcome in child.run(work.order(), map(Attempt, [harmless, deadly]), lambda _tick: None)}
+    assert modes == {harmless.unit_id: [False, False], deadly.unit_id: [False, True]}
+    rejected = outcomes[deadly.unit_id]
+    assert isinstance(rejected, Receipt)
+    assert "crashed" in {rejection.reason for rejection in rejected.rejections}
+    assert isinstance(outcomes[harmless.unit_id], Receipt)

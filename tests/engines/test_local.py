@@ -11,6 +11,7 @@ import pytest
 
 from ray_prep.build import Silence, build
 from ray_prep.engines import open_engine
+from ray_prep.engines.child import Child
 from ray_prep.engines.local import Local, run_here, run_in_children
 from ray_prep.errors import RecipeError
 from ray_prep.messages import Failure, Tick
@@ -70,7 +71,7 @@ def test_a_worker_that_is_killed_changes_no_byte(collection: Any) -> None:
 def test_leaving_the_loop_ends_the_workers(collection: Any) -> None:
     """A caller that takes one receipt and leaves has no worker left."""
     work, refs = collection.planned()
-    outcomes = run_in_children(work, refs, lambda _tick: None, 2)
+    outcomes = run_in_children(work, refs, lambda _tick: None, [Child(), Child()])
     assert isinstance(next(iter(outcomes)), Receipt)
     assert children()
     outcomes.close()
@@ -144,7 +145,7 @@ def test_what_stops_a_unit_in_this_process(collection: Any, monkeypatch: pytest.
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("ray_prep.worker.run_unit", fail)
+    monkeypatch.setattr("ray_prep.engines.local.run_unit", fail)
     (outcome,) = run_here(work, refs[:1], lambda _tick: None)
     assert isinstance(outcome, Failure)
     assert what in str(outcome.error)
@@ -173,5 +174,10 @@ def test_auto_is_local_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     engine = open_engine("auto")
-    assert engine == Local(len(os.sched_getaffinity(0)))
-    assert engine.name == "local"
+    try:
+        assert isinstance(engine, Local)
+        assert engine.workers == len(os.sched_getaffinity(0))
+        assert len(children()) == min(engine.workers, 8)  # started ahead
+    finally:
+        engine.close()
+    assert children() == set()
