@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -301,7 +303,13 @@ def stop_on_signal(_signal: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Run as a program. A termination signal (a cluster taking the node back, a timeout) stops a build as Ctrl-C does."""
     signal.signal(signal.SIGTERM, stop_on_signal)
-    sys.exit(run())
+    code = run()
+    # All is closed by now. Taking Arrow, OpenCV and Ray apart module by module, as the interpreter would, lasts up to a second.
+    atexit._run_exitfuncs()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

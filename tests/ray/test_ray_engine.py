@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ray_prep.build import Silence, build
 from ray_prep.errors import RecipeError, UnitsFailed
+from ray_prep.messages import UnitRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,3 +187,18 @@ def test_no_cluster_at_the_address(collection: Any, cluster: str) -> None:
         assert len(str(caught.value).splitlines()) == 1
     finally:
         ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")
+
+
+@settings(max_examples=100, deadline=None)
+@given(count=st.integers(0, 3000), slots=st.integers(1, 200))
+def test_every_unit_is_dealt_once_in_tasks_that_become_smaller(count: int, slots: int) -> None:
+    """No unit is lost or dealt twice; no task is longer than the one before; the last are single units."""
+    from ray_prep.engines.ray_data import deal
+
+    refs = [UnitRef(str(number), "make", "train", "plan", number, 1) for number in range(count)]
+    tasks = list(deal(refs, slots))
+    assert [ref for task in tasks for ref in task] == refs
+    sizes = [len(task) for task in tasks]
+    assert sizes == sorted(sizes, reverse=True)
+    assert not sizes or sizes[-1] == 1
+    assert max(sizes, default=0) <= 16
