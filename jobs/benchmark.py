@@ -7,6 +7,7 @@ Four commands turn the same 500 x 375 JPEG files into 224 x 224 RGB pixels in Pa
     ray-data    Ray Data alone: read_images -> map -> write_parquet (jobs/plain_ray_data.py)
 
 Each is started anew as a whole command, all of them in turn in every run, in another order each time; ratios are taken within a run.
+`ray` and `ray-data` each start a local Ray of their own; with `--cluster` they join one that is there, as a job on a cluster does.
 `whole` counts from the start of the command to its end; `running` leaves out what comes before the first image and after the last
 file: it is what a build of millions of images tends to. How CPU time and memory are measured: jobs/process_tree.py.
 """
@@ -16,9 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import shutil
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
+import time
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -30,10 +37,11 @@ from photo_collection import mean_bytes, photo_collection
 from process_tree import Measurement, measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _JOBS = Path(__file__).resolve().parent
 _REPOSITORY = _JOBS.parent
+_CLUSTER_START_S = 12.0
 CONTENDERS = ("bare", "local", "ray", "ray-data")
 
 
@@ -75,6 +83,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; all cores by default")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "ray_prep-benchmark", help="photos are kept there")
+    parser.add_argument("--cluster", action="store_true", help="start one Ray for all commands, which they join")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME", help=", ".join(CONTENDERS))
     given = parser.parse_args()
     folder = given.folder.resolve()
@@ -82,18 +91,51 @@ def main() -> int:
     _say(f"{given.images} photos of {mean_bytes(photos) / 1000:.0f} kB, {given.workers} workers, {given.runs} runs\n")
     names = [name for name in CONTENDERS if name in given.only]
     results: dict[str, list[Result]] = {name: [] for name in names}
-    for run in range(given.runs):
-        turn = run % len(names)
-        for name in names[turn:] + names[:turn]:
-            result = contend(name, photos, folder / "out", given.images, given.workers)
-            results[name].append(result)
-            _say(f"run {run + 1}  {name:<9} {result.measured.wall_s:6.1f} s  {result.whole_rate:6.0f} images/s\n")
+    with cluster(given.workers, folder) if given.cluster else nullcontext() as address:
+        for run in range(given.runs):
+            turn = run % len(names)
+            for name in names[turn:] + names[:turn]:
+                result = contend(name, photos, folder / "out", given.images, given.workers, address)
+                results[name].append(result)
+                _say(f"run {run + 1}  {name:<9} {result.measured.wall_s:6.1f} s  {result.whole_rate:6.0f} images/s\n")
     _say("\n" + table(results) + ("\n" + ratios(results) if len(names) > 1 else ""))
     return 0
 
 
-def contend(name: str, photos: Path, folder: Path, images: int, workers: int) -> Result:
+@contextmanager
+def cluster(workers: int, folder: Path) -> Iterator[str]:
+    """Run a Ray of one node while the context lasts, and yield its address; CPU time of its workers is not any command's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--include-dashboard=false"]
+    command += [f"--num-cpus={workers}", f"--port={port}", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # one for all commands
+    # Started by a shell that ends at once, it is no descendant of ours, and `measure` neither counts nor stops it.
+    script = 'setsid "$@" >"$0" 2>&1 & echo $!'
+    started = subprocess.run(["sh", "-c", script, str(folder / "cluster.txt"), *command], stdout=subprocess.PIPE, check=True)
+    head = int(started.stdout)
+    try:
+        time.sleep(_CLUSTER_START_S)
+        yield f"127.0.0.1:{port}"
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(head, number)
+                time.sleep(3)
+
+
+def contend(name: str, photos: Path, folder: Path, images: int, workers: int, address: str | None = None) -> Result:
     """Run one command on an empty folder, prove that it did the work, and return what it cost.
+
+    Args:
+        name: The command.
+        photos: What it is given.
+        folder: Where it works; it is emptied.
+        images: How many files there are.
+        workers: Processes.
+        address: A cluster that Ray's commands join; None: they start their own.
 
     Raises:
         SystemExit: It failed, or left another number of rows than images; its last lines are shown.
@@ -106,6 +148,8 @@ def contend(name: str, photos: Path, folder: Path, images: int, workers: int) ->
         Path(photo.path).read_bytes()
     os.sync()  # what the one before wrote is on disk
     environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    if address and name in ("ray", "ray-data"):
+        environment["RAY_ADDRESS"] = address
     measured = measure(command, log, environment, _REPOSITORY)
     if measured.exit_code != 0:
         sys.exit(f"{name} ended with {measured.exit_code}:\n{log.read_text(errors='replace')[-2000:]}")

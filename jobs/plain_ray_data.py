@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, required=True)
     arguments.add_argument("--json", type=Path, required=True)
     given = arguments.parse_args()
-    ray.init(num_cpus=given.workers)
+    ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else given.workers)
     begin = time.monotonic()
     dataset = ray.data.read_images(str(given.folder), mode="RGB", include_paths=True)
     dataset.map(prepare).write_parquet(str(given.target))
