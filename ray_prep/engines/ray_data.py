@@ -109,14 +109,16 @@ def connect(address: str | None, workers: int | None) -> None:
     """
     if not ray.is_initialized():
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        place = address or os.environ.get("RAY_ADDRESS")
-        options |= {"address": place} if place else {"num_cpus": workers, "include_dashboard": False}
+        place = address or os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else None)
+        # Without an address Ray would join whatever was last started on this machine, alive or not, and refuse `num_cpus`.
+        options |= {"address": place} if place else {"address": "local", "num_cpus": workers, "include_dashboard": False}
         if place:
             _check_answers(place)
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            msg = f"no Ray cluster answers at {place or 'this machine'}: {str(error).splitlines()[0]}"
+            hint = "; is it a Ray of this version, and does RAY_AUTH_TOKEN or ~/.ray/auth_token hold its token?" if place else ""
+            msg = f"no Ray cluster answers at {place or 'this machine'}: {str(error).splitlines()[0]}{hint}"
             raise UnitsFailed(msg) from None
         if not place:
             # Each worker's child process starts now, beside Ray Data's own actors and the listing.

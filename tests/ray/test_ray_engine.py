@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,6 +191,23 @@ def test_no_cluster_at_the_address(collection: Any, cluster: str) -> None:
         assert len(str(caught.value).splitlines()) == 1
     finally:
         ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")
+
+
+def test_a_ray_that_was_started_here_before_is_left_alone(collection: Any, tmp_path: Path) -> None:
+    """Without an address a Ray of its own does the work, whatever Ray remembers of this machine: here one that is gone."""
+    remembered = Path(f"/tmp/rq{os.getpid()}")  # the path of Ray's sockets may have 107 bytes at most
+    (remembered / "ray").mkdir(parents=True)
+    (remembered / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    environment = {name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "RAY_JOB_ID"}}
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "ray_prep.cli", "build", str(collection.file(collection.home / "own")), "--engine", "ray"]
+    try:
+        subprocess.run([*command, "--workers", "1", "--json", str(report)], env={**environment, "RAY_TMPDIR": str(remembered)}, check=True)
+    finally:
+        shutil.rmtree(remembered, ignore_errors=True)
+    build(collection.recipe(), workers=0)
+    assert json.loads(report.read_text())["engine"] == "ray"
+    assert collection.shards() == collection.shards(collection.home / "own")
 
 
 @settings(max_examples=100, deadline=None)
