@@ -80,8 +80,8 @@ def _serve(work: Work, requests: Receiver, outbox: _Outbox, publisher: ThreadPoo
         if isinstance(made, Fault):
             outbox.send(made)
         else:
+            outbox.send(Made(ref.unit_id))  # first: after a receipt the parent would take it for the next unit's
             last = publisher.submit(_publish, made, outbox)
-            outbox.send(Made(ref.unit_id))
 
 
 def _publish(made: MadeUnit, outbox: _Outbox) -> None:

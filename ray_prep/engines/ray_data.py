@@ -223,10 +223,9 @@ def _run(order: Order, refs: list[UnitRef]) -> Iterator[Receipt | Failure]:
         msg = f"node {node} would make other bytes than the build's driver: {differences}; run on nodes of one CPU level and one image"
         yield from (Failure(ref.unit_id, UnitsFailed(msg)) for ref in refs)
         return
-    store = open_store(order.uri, order.storage_options)
     markers: dict[str, str] = {}
 
-    def attempts() -> Iterator[Attempt]:
+    def attempts(store: Store) -> Iterator[Attempt]:
         for ref in refs:
             prefix = f"{ATTEMPTS_FOLDER}/{order.build_id}-{ref.unit_id}"
             deaths = _deaths(store, prefix)
@@ -235,7 +234,8 @@ def _run(order: Order, refs: list[UnitRef]) -> Iterator[Receipt | Failure]:
             yield Attempt(ref, deaths)
 
     try:
-        for outcome in child().run(order, attempts(), lambda _tick: None):
+        store = open_store(order.uri, order.storage_options)
+        for outcome in child().run(order, attempts(store), lambda _tick: None):
             store.delete(markers[outcome.unit_id])
             yield outcome
     except StorageError as error:  # it stops the build, whatever else this task was to do
