@@ -26,6 +26,9 @@ _WAIT_S = 2.0
 _FIRST_GUESS_BYTES = 256 << 10
 # A local read this much slower than memory comes from a cold disk or a network mount, where readers in threads pay.
 _SLOW_S = 0.0005
+# A single read that took longer counts as this: what shares the core with us makes one wait 5 ms now and then, a slow disk makes all.
+_LONGEST_S = 4 * _SLOW_S
+_LATEST_SHARE = 0.05
 _MEMORY_BYTES_PER_S = 1e9
 
 
@@ -120,7 +123,7 @@ class Fetch:
             delay_s = time.perf_counter() - begin
             if isinstance(slot.outcome, bytes):
                 delay_s -= len(slot.outcome) / _MEMORY_BYTES_PER_S
-            self._local_delay_s += 0.1 * (delay_s - self._local_delay_s)
+            self._local_delay_s += _LATEST_SHARE * (min(delay_s, _LONGEST_S) - self._local_delay_s)
         else:
             while not slot.done.acquire(timeout=_WAIT_S):
                 if self._on_wait is not None:
