@@ -19,6 +19,7 @@ os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 import numpy as np  # the variable above is read when albumentations is imported
 import pytest
 import yaml
+from hypothesis import settings
 from PIL import Image
 
 from ray_prep.dataset.dataset import read_shard
@@ -39,6 +40,13 @@ BROKEN = 2
 _CLASSES = ("cat", "dog", "owl")
 # Modification times are part of what a build stores: the same ones make the same bytes.
 _MODIFIED_NS = 1_700_000_000_000_000_000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer examples where a run leaves out what is slow anyway: on every save; CI, which runs all, draws all."""
+    settings.register_profile("on_every_save", max_examples=25)
+    if "not slow" in config.option.markexpr:
+        settings.load_profile("on_every_save")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ def _cut(keys: list[str], typical: int) -> set[tuple[str, ...]]:
 
 
 @given(st.integers(0, 2000), st.integers(1, 64))
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 def test_every_item_is_in_one_unit_of_bounded_size(count: int, typical: int) -> None:
     """Units hold all items in order, each at least a quarter and at most twice the typical number, the last one excepted."""
     items = _items([f"image-{number}" for number in range(count)])

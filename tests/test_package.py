@@ -50,6 +50,7 @@ def test_importing_is_light() -> None:
     assert output[1:] == ["1"]
 
 
+@pytest.mark.slow
 def test_a_recipe_is_loaded_without_ray() -> None:
     """Neither recipes nor builds nor readers import Ray or torch."""
     program = "import sys, ray_prep; ray_prep.Recipe, ray_prep.build, ray_prep.open; print(*{'ray', 'torch'} & sys.modules.keys())"

@@ -20,7 +20,7 @@ CARRIED = pa.schema([("weight", pa.int64())])
 def test_every_item_comes_back_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffered: int) -> None:
     """Whether they went to disk or not: all items, as they were, in the order in which they came into their bucket."""
     monkeypatch.setattr("ray_prep.spool._BUFFERED_ITEMS", buffered)
-    items = [Item(f"k{number % 700}", f"/{number}", "v", "cat", None, {"weight": number}) for number in range(1500)]
+    items = [Item(f"k{number % 300}", f"/{number}", "v", "cat", None, {"weight": number}) for number in range(700)]
     with Spool(tmp_path, CARRIED) as spool:
         for item in items:
             spool.add(item)

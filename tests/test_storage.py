@@ -411,9 +411,9 @@ def test_insisting_ends_with_success_patience_or_a_word() -> None:
 
     begin = time.monotonic()
     with pytest.raises(StorageError, match=r"never \(tried for [01] s\)"):
-        insist(never, 1.0)
+        insist(never, 0.3)
     stop = threading.Event()
-    threading.Timer(0.2, stop.set).start()
+    threading.Timer(0.1, stop.set).start()
     with pytest.raises(StorageError, match="never"):
         insist(never, 600.0, stop)
     assert time.monotonic() - begin < 5

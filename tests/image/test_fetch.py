@@ -170,7 +170,7 @@ def test_slow_local_reads_move_to_threads(tmp_path: Path, monkeypatch: pytest.Mo
 
     def cold(store: LocalStore, path: str, *, stop: threading.Event | None = None) -> bytes:
         readers.add(threading.current_thread().name)
-        time.sleep(0.01)
+        time.sleep(0.004)
         return get(store, path, stop=stop)
 
     with fetch(items) as fetched:
@@ -192,7 +192,7 @@ def test_a_warm_disk_stays_one_though_reads_pause_now_and_then(tmp_path: Path, m
     def busy(store: LocalStore, path: str, *, stop: threading.Event | None = None) -> bytes:
         readers.add(threading.current_thread().name)
         if int(path.rpartition("/")[2]) % 20 == 5:
-            time.sleep(0.02)
+            time.sleep(0.008)
         return get(store, path, stop=stop)
 
     for item in items:
