@@ -31,20 +31,27 @@ def main() -> None:
     arguments.add_argument("target", type=Path)
     arguments.add_argument("--workers", type=int, required=True)
     arguments.add_argument("--json", type=Path, required=True)
+    arguments.add_argument("--fsync", action="store_true", help="end with the files on disk")
     given = arguments.parse_args()
     given.target.mkdir(parents=True)
     paths = sorted(entry.path for entry in os.scandir(given.folder))
     shares = [paths[worker :: given.workers] for worker in range(given.workers)]
     targets = [str(given.target / f"{worker}.parquet") for worker in range(given.workers)]
     with ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("fork")) as pool:
-        spans = list(pool.map(run, shares, targets))
+        spans = list(pool.map(run, shares, targets, [given.fsync] * given.workers))
     # The monotonic clock is one for all processes of a machine.
     seconds = max(end for _, end in spans) - min(begin for begin, _ in spans)
     given.json.write_text(json.dumps({"accepted": len(paths), "run_seconds": seconds}), encoding="utf-8")
 
 
-def run(paths: list[str], target: str) -> tuple[float, float]:
-    """Process the files into one Parquet file; return when the first image began and when the file was on disk, seconds."""
+def run(paths: list[str], target: str, is_lasting: bool) -> tuple[float, float]:  # noqa: FBT001  called by a pool
+    """Process the files into one Parquet file; return when the first image began and when the file was closed, seconds.
+
+    Args:
+        paths: The files.
+        target: The Parquet file.
+        is_lasting: Whether it is on disk by then, and not only in the page cache.
+    """
     cv2.setNumThreads(0)
     begin = time.monotonic()
     writer = pq.ParquetWriter(target, _SCHEMA, compression="none", use_dictionary=False, write_statistics=False)
@@ -53,9 +60,9 @@ def run(paths: list[str], target: str) -> tuple[float, float]:
         images = [prepared(path) for path in group]
         writer.write_batch(pa.record_batch([pa.array(group), pa.array(images, pa.binary())], schema=_SCHEMA))
     writer.close()
-    # What only the page cache holds is not written yet, and a run that never ends has to write as fast as it computes.
-    with open(target, "rb") as file:
-        os.fsync(file.fileno())
+    if is_lasting:
+        with open(target, "rb") as file:
+            os.fsync(file.fileno())
     return begin, time.monotonic()
 
 

@@ -8,6 +8,7 @@ Four commands turn the same 500 x 375 JPEG files into 224 x 224 RGB pixels in Pa
 
 Each is started anew as a whole command, all of them in turn in every run, in another order each time; ratios are taken within a run.
 `ray` and `ray-data` each start a local Ray of their own; with `--cluster` they join one that is there, as a job on a cluster does.
+A build's shards are on disk when it ends; with `--fsync` the bare loop's files are, too, and not only in the page cache.
 `whole` counts from the start of the command to its end; `running` leaves out what comes before the first image and after the last
 file: it is what a build of millions of images tends to. How CPU time and memory are measured: jobs/process_tree.py.
 """
@@ -84,6 +85,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; all cores by default")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "ray_prep-benchmark", help="photos are kept there")
     parser.add_argument("--cluster", action="store_true", help="start one Ray for all commands, which they join")
+    parser.add_argument("--fsync", action="store_true", help="have the bare loop end with its files on disk, as a build does")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME", help=", ".join(CONTENDERS))
     given = parser.parse_args()
     folder = given.folder.resolve()
@@ -95,7 +97,7 @@ def main() -> int:
         for run in range(given.runs):
             turn = run % len(names)
             for name in names[turn:] + names[:turn]:
-                result = contend(name, photos, folder / "out", given.images, given.workers, address)
+                result = contend(name, photos, folder / "out", given.images, given.workers, address, fsync=given.fsync)
                 results[name].append(result)
                 _say(f"run {run + 1}  {name:<9} {result.measured.wall_s:6.1f} s  {result.whole_rate:6.0f} images/s\n")
     _say("\n" + table(results) + ("\n" + ratios(results) if len(names) > 1 else ""))
@@ -126,7 +128,7 @@ def cluster(workers: int, folder: Path) -> Iterator[str]:
                 time.sleep(3)
 
 
-def contend(name: str, photos: Path, folder: Path, images: int, workers: int, address: str | None = None) -> Result:
+def contend(name: str, photos: Path, folder: Path, images: int, workers: int, address: str | None = None, *, fsync: bool = False) -> Result:
     """Run one command on an empty folder, prove that it did the work, and return what it cost.
 
     Args:
@@ -136,6 +138,7 @@ def contend(name: str, photos: Path, folder: Path, images: int, workers: int, ad
         images: How many files there are.
         workers: Processes.
         address: A cluster that Ray's commands join; None: they start their own.
+        fsync: Whether the bare loop ends with its files on disk.
 
     Raises:
         SystemExit: It failed, or left another number of rows than images; its last lines are shown.
@@ -144,6 +147,7 @@ def contend(name: str, photos: Path, folder: Path, images: int, workers: int, ad
     folder.mkdir(parents=True)
     target, report, log = folder / "target", folder / "report.json", folder / "log.txt"
     command = _command(name, photos, target, report, workers)
+    command += ["--fsync"] if fsync and name == "bare" else []
     for photo in os.scandir(photos):  # the page cache is warm for everybody
         Path(photo.path).read_bytes()
     os.sync()  # what the one before wrote is on disk

@@ -28,6 +28,7 @@ _FIRST_GUESS_BYTES = 256 << 10
 _SLOW_S = 0.0005
 # A single read that took longer counts as this: what shares the core with us makes one wait 5 ms now and then, a slow disk makes all.
 _LONGEST_S = 4 * _SLOW_S
+# What the latest read counts in the mean: six in a row that long, and readers take over.
 _LATEST_SHARE = 0.05
 _MEMORY_BYTES_PER_S = 1e9
 

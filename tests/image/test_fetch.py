@@ -184,7 +184,7 @@ def test_slow_local_reads_move_to_threads(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_warm_disk_stays_one_though_reads_pause_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has to share its core waits in a read, too; handing reads to threads for that made a build 10 % slower."""
+    """A process that has to share its core waits in a read, too; handing reads to threads for that took 5 % of its time."""
     items = [Item(str(number), f"{tmp_path}/{number}", "1") for number in range(120)]
     get = LocalStore.get
     readers: set[str] = set()
