@@ -151,7 +151,8 @@ def contend(name: str, photos: Path, folder: Path, images: int, workers: int, ad
     for photo in os.scandir(photos):  # the page cache is warm for everybody
         Path(photo.path).read_bytes()
     os.sync()  # what the one before wrote is on disk
-    environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    search_path = os.pathsep.join([str(_REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": search_path, "RAY_USAGE_STATS_ENABLED": "0"}
     if address and name in ("ray", "ray-data"):
         environment["RAY_ADDRESS"] = address
     measured = measure(command, log, environment, _REPOSITORY)

@@ -223,21 +223,19 @@ def _run(order: Order, refs: list[UnitRef]) -> Iterator[Receipt | Failure]:
         msg = f"node {node} would make other bytes than the build's driver: {differences}; run on nodes of one CPU level and one image"
         yield from (Failure(ref.unit_id, UnitsFailed(msg)) for ref in refs)
         return
-    markers: dict[str, str] = {}
 
     def attempts(store: Store) -> Iterator[Attempt]:
         for ref in refs:
             prefix = f"{ATTEMPTS_FOLDER}/{order.build_id}-{ref.unit_id}"
             deaths = _deaths(store, prefix)
-            markers[ref.unit_id] = f"{prefix}-{secrets.token_hex(4)}-{node}"
-            store.put(markers[ref.unit_id], b"", is_lasting=False)
+            marker = f"{prefix}-{secrets.token_hex(4)}-{node}"
+            store.put(marker, b"", is_lasting=False)
             yield Attempt(ref, deaths)
+            # Asked for the next: this one is made, or failed, and no death from now on is its fault.
+            store.delete(marker)
 
     try:
-        store = open_store(order.uri, order.storage_options)
-        for outcome in child().run(order, attempts(store), lambda _tick: None):
-            store.delete(markers[outcome.unit_id])
-            yield outcome
+        yield from child().run(order, attempts(open_store(order.uri, order.storage_options)), lambda _tick: None)
     except StorageError as error:  # it stops the build, whatever else this task was to do
         yield Failure(refs[0].unit_id, error)
 

@@ -48,6 +48,24 @@ def fn(image, rng):
     return image
 """
 
+COUNTING = """
+import os, time
+from ray_prep.storage.local import LocalStore
+
+put_file = LocalStore.put_file
+
+def slowly(self, path, local_path):
+    time.sleep(0.5)
+    put_file(self, path, local_path)
+
+def fn(image, rng):
+    if os.path.exists({attempts!r}):
+        LocalStore.put_file = slowly
+        with open({seen!r}, "a") as file:
+            print(len(os.listdir({attempts!r})), file=file)
+    return image
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster(head: Any) -> Iterator[str]:
@@ -153,6 +171,18 @@ def test_a_ray_worker_that_is_killed(collection: Any) -> None:
     assert killed
     assert report.accepted == 40
     assert collection.shards(collection.home / "small") == collection.shards(collection.home / "ray")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_unit_on_its_way_into_storage_is_no_suspect(collection: Any) -> None:
+    """Only what is being made is marked as attempted: a Ray worker that dies takes the unit it was publishing along by no fault of its."""
+    attempts, seen = collection.home / "ray" / "_ray_prep" / "work" / "attempts", collection.home / "seen"
+    (collection.home / "counting_step.py").write_text(COUNTING.format(attempts=str(attempts), seen=str(seen)))
+    preprocess = [{"python": {"call": "counting_step:fn"}}, {"resize": {"short_side": 32}}]
+    report = build(collection.recipe(collection.home / "ray", preprocess=preprocess, output={"shard_mb": 0.01}), engine="ray", workers=1)
+    assert report.shards > 4
+    assert set(seen.read_text().split()) == {"1"}
+    assert not list(attempts.iterdir())
 
 
 @pytest.mark.usefixtures("cluster")
