@@ -114,3 +114,6 @@ def run_in_children(
                 child.close()
         for thread in threads:
             thread.join(timeout=10)
+        if running:
+            for child in children:
+                child.kill()  # `close` only told them; a thread that had ended already waits for none
