@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "OBJECT_SCHEMES",
     "PROMPT",
     "STEADY",
     "Entry",
@@ -109,6 +110,7 @@ class Stores:
         self._patience = patience
         self._here = LocalStore("/", options)
         self._opened: dict[str, Store] = {}
+        self._greeted: set[str] = set()
 
     def of(self, uri: str) -> tuple[Store, str]:
         """Return the store a uri lies in, and its path there.
@@ -127,6 +129,19 @@ class Stores:
         if store is None:
             store = self._opened[root] = open_store(root, self._options, patience=self._patience)
         return store, path
+
+    def greet(self, uri: str) -> None:
+        """Hear within seconds whether a uri's bucket or host answers at all, where an ordinary request insists for minutes.
+
+        Each is asked once, by a HEAD of this uri; whether anything lies there plays no part.
+
+        Raises:
+            StorageError: It does not answer, or refuses access.
+        """
+        store, path = self.of(uri)
+        if store is not self._here and store.uri not in self._greeted:
+            open_store(store.uri, self._options, patience=PROMPT).stat(path)
+            self._greeted.add(store.uri)
 
 
 def delta_options(uri: str, options: StorageOptions, *, patience: Patience = STEADY) -> Mapping[str, str]:

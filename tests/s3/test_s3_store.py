@@ -257,6 +257,18 @@ def test_an_unreachable_endpoint_is_reported_soon(what: str) -> None:
         assert time.monotonic() - begin < 15
 
 
+@pytest.mark.usefixtures("moto_server")
+@pytest.mark.parametrize("versions", ["head", "never_changes"])
+def test_a_manifest_of_images_at_an_unreachable_endpoint_is_reported_soon(tmp_path: Path, versions: Any) -> None:
+    """A table on local disk is read, and the images' store does not answer: that is told within 15 s, not insisted on for minutes."""
+    (tmp_path / "list.csv").write_text("uri,label\ns3://bucket/a.jpg,x\ns3://bucket/b.jpg,y\n")
+    options = StorageOptions(endpoint="http://127.0.0.1:9", allow_http=True)
+    begin = time.monotonic()
+    with pytest.raises(StorageError, match=r"s3://bucket/a\.jpg.*http://127.0.0.1:9 does not answer"):
+        list(Manifest(str(tmp_path / "list.csv"), versions=versions, storage_options=options).items(Counter()))
+    assert time.monotonic() - begin < 15
+
+
 def test_a_refusal_fails_at_once(faulty_proxy: Any, moto_server: Any) -> None:
     """403 is not retried; the message says what to look at."""
     bucket = moto_server.new_bucket()
