@@ -101,7 +101,9 @@ class Walk:
         full_size = None if image.shape[:2] == header.oriented_size else header.oriented_size
         return Sample(key, 0, image, full_size)
 
-    def stages(self, split: str, key: str, data: bytes, header: Header, *, skips: bool = False) -> Iterator[Stage]:
+    def stages(
+        self, split: str, key: str, data: bytes, header: Header, *, skips: bool = False, is_measured: bool = False
+    ) -> Iterator[Stage]:
         """Walk one picture; each stage is yielded as it is reached.
 
         Args:
@@ -110,6 +112,7 @@ class Walk:
             data: Its bytes.
             header: What stands in them.
             skips: Leave out `preprocessed` where only an original goes on from there: steps on both sides of it may then work together.
+            is_measured: Count the original where it is not stored, too.
 
         Raises:
             SampleError: The picture cannot go on; nothing that was yielded before may be kept.
@@ -122,7 +125,7 @@ class Walk:
         is_random = recipe.preprocess.is_random or recipe.finish.is_random
         rng = sample_rng(recipe.seed, key, 0) if is_random else _UNUSED
         count = len(recipe.preprocess.steps)
-        has_original = recipe.copies.keep_original or not recipe.is_augmented(split)
+        has_original = is_measured or recipe.copies.keep_original or not recipe.is_augmented(split)
         tap = self._first_float
         if skips and not recipe.is_augmented(split):
             original = self._whole[:tap](sample, rng)
@@ -214,7 +217,8 @@ class Walk:
             SampleError: Why the item is rejected.
         """
         header = self.header(data)
-        counted = next(stage for stage in self.stages(split, item.key, data, header, skips=True) if stage.name == "counted")
+        stages = self.stages(split, item.key, data, header, skips=True, is_measured=True)
+        counted = next(stage for stage in stages if stage.name == "counted")
         return integer_sums(counted.sample.image)
 
     def salvaged(self, _split: str, _item: Item, data: bytes) -> Image:

@@ -288,6 +288,19 @@ def test_normalize_by_the_dataset(collection: Any) -> None:
     assert open_dataset(str(collection.target)).record.frozen["mean"] != frozen["mean"]
 
 
+def test_normalize_by_a_dataset_that_keeps_no_originals(collection: Any) -> None:
+    """The constants are those of the training originals all the same, though only their copies are stored."""
+    finish = [{"center_crop": {"height": 24, "width": 24}}, {"normalize": {"mean": "dataset", "std": "dataset"}}]
+    made(collection, finish=finish, augment=COPIES)
+    made(collection, collection.home / "copies", finish=finish, augment={**COPIES, "keep_original": False})
+    frozen = [open_dataset(str(target)).record.frozen for target in (collection.target, collection.home / "copies")]
+    assert frozen[0]["mean"] == frozen[1]["mean"]
+    assert frozen[0]["std"] == frozen[1]["std"]
+    whole = collection.rows()
+    for name, row in collection.rows(collection.home / "copies").items():
+        assert row["image"] == whole[name]["image"]
+
+
 def test_statistics_of_the_record(collection: Any) -> None:
     """Pooled mean and std of the originals, and counts by split and class, are those of the rows themselves."""
     made(collection, augment=COPIES)

@@ -53,6 +53,10 @@ class Decode:
             raise ValueError(msg)
 
 
+# Whether an orientation takes the (bottom, right) edge, as stored, to the top or to the left.
+_ENDS_BECOME_STARTS = {2: (False, True), 3: (True, True), 4: (True, False), 6: (True, False), 7: (True, True), 8: (False, True)}
+
+
 def decode(data: bytes | memoryview, header: Header, config: Decode, at_least: tuple[int, int] | None = None) -> Pixels:
     """Decode the first frame, upright.
 
@@ -90,9 +94,16 @@ def decode(data: bytes | memoryview, header: Header, config: Decode, at_least: t
 
 
 def _denominator(header: Header, at_least: tuple[int, int]) -> int:
-    """Return 8, 4, 2 or 1: the strongest reduction (to ceil(side / n)) that leaves at least this height and width."""
+    """Return 8, 4, 2 or 1: the strongest reduction (to ceil(side / n)) that leaves at least this height and width.
+
+    The last line of a side that is no multiple of n is filled in part only. Where turning the picture upright would take it to the
+    top or to the left, that reduction is left out: whoever resizes further takes the picture to begin at its first pixel.
+    """
     height, width = header.oriented_size
+    at_starts = _ENDS_BECOME_STARTS.get(header.orientation, (False, False))
     for denominator in (8, 4, 2):
+        if any(side % denominator for side, is_start in zip((header.height, header.width), at_starts, strict=True) if is_start):
+            continue
         if -(-height // denominator) >= at_least[0] and -(-width // denominator) >= at_least[1]:
             return denominator
     return 1

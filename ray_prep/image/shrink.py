@@ -83,6 +83,8 @@ def _interpolated(image: Image, height: int, width: int, rows: float, columns: f
             return image
         stretched: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         return stretched
+    if image.shape[:2] == (round(image.shape[0] * (height / rows)), round(image.shape[1] * (width / columns))):
+        return _laid(image, height, width, rows, columns)
     # Given a size, OpenCV derives the factors from it and would stretch the grid over all of `image`. Given factors it
     # keeps them and derives the size, which may differ by the lines that the extent lacks or leaves over.
     result: Image = cv2.resize(image, None, fx=width / columns, fy=height / rows, interpolation=cv2.INTER_LINEAR)[:height, :width]
@@ -90,3 +92,11 @@ def _interpolated(image: Image, height: int, width: int, rows: float, columns: f
     if below or beside:
         result = cv2.copyMakeBorder(result, 0, below, 0, beside, cv2.BORDER_REPLICATE)
     return result
+
+
+def _laid(image: Image, height: int, width: int, rows: float, columns: float) -> Image:
+    """Return what `_interpolated` does where OpenCV's `resize` would find no change of size, and copy: its `remap`, to 1/32 pixel."""
+    down = ((np.arange(height) + 0.5) * (rows / height) - 0.5).astype(np.float32)
+    across = ((np.arange(width) + 0.5) * (columns / width) - 0.5).astype(np.float32)
+    laid: Image = cv2.remap(image, *np.meshgrid(across, down), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return laid

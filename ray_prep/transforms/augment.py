@@ -138,18 +138,25 @@ class Augmentation:
     def output_spec(self, spec: Spec, /) -> Spec:
         if self.p == 0:
             return spec
-        applied = self.applied_spec(spec)
+        applied = self.forced_spec(spec)
         if self.p == 1:
             return applied
         return either((spec, applied), f"with p: {self.p:g} it is applied to some images only")
 
-    def applied_spec(self, spec: Spec) -> Spec:
-        """Return the spec of images that it is applied to.
+    def forced_spec(self, spec: Spec) -> Spec:
+        """Return the spec of images that it is applied to; with p: 0 Albumentations applies it to none, chosen or not.
 
         Raises:
             RecipeError: It cannot be applied to any.
         """
-        return self._effect.applied(self._transform, spec)
+        if self.p == 0:
+            return spec
+        try:
+            return self._effect.applied(self._transform, spec)
+        except RecipeError:
+            raise
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # what Albumentations takes and cannot use
+            raise RecipeError(f"it cannot work with these parameters: {type(error).__name__}: {error}") from None
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         result = self.apply(sample, rng, is_forced=False)
@@ -180,7 +187,7 @@ class Augmentation:
         read_only = image.view()
         read_only.flags.writeable = False
         try:
-            result = transform(image=read_only, force_apply=True)["image"]
+            result = _applied(transform, read_only)
         except CropSizeError as error:
             raise LimitError("too_small", str(error)) from error
         except _FOREIGN as error:
@@ -189,10 +196,14 @@ class Augmentation:
             raise TransformError("transform_failed", f"{type(error).__name__}: {' '.join(str(error).split())}") from error
         if 0 in result.shape:
             raise LimitError("too_small", f"nothing of {image.shape[0]}x{image.shape[1]} would be left")
-        if result.ndim != image.ndim:
+        if result.ndim != image.ndim and self.name not in ("ToGray", "ToRGB"):
+            result = result[..., None]  # OpenCV's inpainting drops the only channel
+        elif result.ndim != image.ndim:
             # ToGray and ToRGB squeeze sides of one pixel away, of a single pixel the channels too (2.0.8); they change no size.
             height, width = image.shape[:2]
             result = np.broadcast_to(result.reshape(height, width, -1), (height, width, transform.num_output_channels))
+        if result.ndim != image.ndim or result.shape[2] not in (1, 3):
+            raise TransformError("transform_failed", f"{self.name} made an image of shape {result.shape} of one of {image.shape}")
         if result.dtype == np.float64:
             result = result.astype(np.float32)  # Normalize, but for `standard` (2.0.8)
         applied = (*sample.applied, self._record(transform.params))
@@ -205,6 +216,16 @@ class Augmentation:
             if name not in _UNRECORDED and value is not None and (name != "fill" or self.name == "CropAndPad"):
                 record[name] = plain(value)
         return record
+
+
+def _applied(transform: Any, read_only: np.ndarray[Any, np.dtype[Any]]) -> Any:
+    """Return what Albumentations makes of an image; a few transforms work in place and get a copy, and draw again for it."""
+    try:
+        return transform(image=read_only, force_apply=True)["image"]
+    except (TypeError, ValueError) as error:
+        if "read-only" not in str(error):
+            raise
+        return transform(image=read_only.copy(), force_apply=True)["image"]
 
 
 def augmentation(name: str, given: Mapping[str, Any], place: str, *, always: bool) -> Augmentation:

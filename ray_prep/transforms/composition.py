@@ -34,8 +34,8 @@ class Chosen(Protocol):
         """Return the spec of what it makes when it is not told to."""
         ...
 
-    def applied_spec(self, spec: Spec) -> Spec:
-        """Return the spec of images it is applied to."""
+    def forced_spec(self, spec: Spec) -> Spec:
+        """Return the spec of what it makes when it is told to."""
         ...
 
     def apply(self, sample: Sample, rng: np.random.Generator, *, is_forced: bool) -> Sample:
@@ -90,18 +90,21 @@ class Composition:
 
     def output_spec(self, spec: Spec, /) -> Spec:
         if self.kind == "OneOrOther":
-            return self.applied_spec(spec)
+            return self._applied_spec(spec)
         if self.p == 0:
             return spec
-        applied = self.applied_spec(spec)
+        applied = self._applied_spec(spec)
         return applied if self.p == 1 else either((spec, applied), f"with p: {self.p:g} it is applied to some images only")
 
-    def applied_spec(self, spec: Spec) -> Spec:
-        """Return the spec of images that it is applied to.
+    def forced_spec(self, spec: Spec) -> Spec:
+        """Return the spec of images for which it is chosen; see `apply` for who asks p nevertheless.
 
         Raises:
             RecipeError: A step cannot be applied, or the choices part in channels or dtype.
         """
+        return self._applied_spec(spec) if self.kind in ("OneOf", "Sequential") else self.output_spec(spec)
+
+    def _applied_spec(self, spec: Spec) -> Spec:
         why = "its steps part"
         if self.kind in ("OneOf", "OneOrOther"):
             return either([_applied(step, spec) for step in self.steps if self.kind == "OneOrOther" or _chosen(step).p > 0], why)
@@ -153,7 +156,7 @@ def _chosen(step: Step) -> Chosen:
 
 def _applied(step: Step, spec: Spec) -> Spec:
     try:
-        return step.annotated(spec, _chosen(step).applied_spec(spec))
+        return step.annotated(spec, _chosen(step).forced_spec(spec))
     except RecipeError as error:
         raise RecipeError(f"{step.place}.{step.name}: {error}") from None
 

@@ -66,7 +66,10 @@ class Effect:
         spec = self.spec(transform, spec.at_least(*self.least(transform), "it"))
         if spec.dtype == "uint8" or spec.value_range is None:
             return spec
-        return replace(spec, value_range=_moved_range(transform, spec.value_range) if self.moves else spec.value_range)
+        if self.moves:
+            return replace(spec, value_range=_moved_range(transform, spec.value_range))
+        # What changes values may use all of [0, 1], from whatever part of it they come; and some have a fill.
+        return replace(spec, value_range=_moved_range(transform, (0.0, 1.0))) if self.spec is _kept else spec
 
 
 def _is_unit(spec: Spec) -> bool:

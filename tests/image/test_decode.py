@@ -103,7 +103,7 @@ def test_orientation_is_applied_once_in_every_format(orientation: int, write_exi
         assert np.abs(grey[..., 0] - expected @ [0.299, 0.587, 0.114]).mean() < 4, name
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("orientation", [1, 5])
 @pytest.mark.parametrize("color", ["rgb", "gray"])
 @pytest.mark.parametrize(
     ("at_least", "expected"),
@@ -128,6 +128,20 @@ def test_scaled_decoding_keeps_at_least_what_is_asked(
     small = cv2.resize(whole, expected[::-1], interpolation=cv2.INTER_AREA).reshape(image.shape)
     assert np.abs(image.astype(int) - small).mean() < 3
     assert opened(data, Decode(color=color, jpeg_scaling="exact"), at_least).shape[:2] == (203, 307)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "part_filled"),  # which sides of the upright picture, if no multiple of n, forbid n
+    [(1, ""), (2, "width"), (3, "height width"), (4, "height"), (5, ""), (6, "width"), (7, "height width"), (8, "height")],
+)
+def test_a_scaled_picture_begins_at_its_first_pixel(orientation: int, part_filled: str, write_exif: Writer) -> None:
+    """A line that is filled in part only may end the picture, never begin it: such a reduction is left out."""
+    for height, width in ((208, 304), (204, 304), (208, 308)):
+        upright = cv2.resize(scene(), (width, height), interpolation=cv2.INTER_LINEAR)
+        data = saved("JPEG", STORED[orientation](upright), quality=95, exif=b"Exif\0\0" + write_exif(orientation))
+        is_held_back = ("height" in part_filled and height % 8 != 0) or ("width" in part_filled and width % 8 != 0)
+        denominator = 4 if is_held_back else 8
+        assert opened(data, Decode(), (1, 1)).shape[:2] == (-(-height // denominator), -(-width // denominator))
 
 
 @pytest.mark.parametrize(

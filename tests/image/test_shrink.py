@@ -107,6 +107,14 @@ def test_a_line_that_the_extent_leaves_over_does_not_come_in() -> None:
     assert shrink(image, 10, 10).max() > 100
 
 
+@pytest.mark.parametrize(("height", "width", "target"), [(400, 321, (100, 80)), (424, 637, (106, 159)), (400, 643, (100, 160))])
+def test_the_grid_spans_the_picture_just_above_a_halving(height: int, width: int, target: tuple[int, int]) -> None:
+    """Where the halved picture has the samples' very size, but half a line more of extent, the samples still lie evenly over it."""
+    ramp = np.repeat(np.arange(width, dtype=np.float32)[None], height, axis=0)[..., None]
+    centres = (np.arange(target[1]) + 0.5) * width / target[1] - 0.5
+    assert np.abs(shrink(ramp, *target)[0, :-1, 0] - centres[:-1]).max() < 0.01
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(

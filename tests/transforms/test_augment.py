@@ -220,3 +220,65 @@ def test_the_input_stays_as_it_is() -> None:
     for step in ("Posterize", {"Posterize": {"num_bits": [[1, 2], [3, 4], [5, 6]]}}, "RandomShadow", "Superpixels", "CoarseDropout"):
         done(chain(step, always=True), 1, image)
         assert np.array_equal(image, IMAGE)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"CoarseDropout": {"fill": "inpaint_ns", "p": 1}},
+        {"XYMasking": {"num_masks_x": 1, "mask_x_length": 5, "fill": "inpaint_telea", "p": 1}},
+        {"Equalize": {"mode": "pil", "p": 1}},
+    ],
+)
+def test_grey_images_keep_their_channel(step: Any) -> None:
+    """Inpainting drops the only channel, Pillow's equalizing wants an array of its own: both work, and write to nobody's pixels."""
+    image = np.ascontiguousarray(IMAGE[..., :1])
+    before = image.copy()
+    result = done(chain(step), image=image)
+    assert result.image.shape == image.shape
+    assert (image == before).all()
+    assert (done(chain(step), image=image).image == result.image).all()
+
+
+def test_what_works_in_place_gets_a_copy() -> None:
+    """Normalize by the image's own extremes writes into the floats it is given."""
+    image = IMAGE.astype(np.float32) / 255
+    result = done(chain({"Normalize": {"normalization": "min_max_per_channel", "p": 1}}), image=image)
+    assert (image == IMAGE.astype(np.float32) / 255).all()
+    assert 0 <= result.image.min() < result.image.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("step", "image"),
+    [({"Sharpen": {"method": "gaussian", "p": 1}}, np.zeros((1, 34, 1), np.uint8))],
+)
+def test_an_image_of_another_make_is_refused(step: Any, image: np.ndarray[Any, Any]) -> None:
+    """Channels that come of broadcasting two grey images are no picture."""
+    with pytest.raises(TransformError, match="an image of shape"):
+        done(chain(step), image=image)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"CropAndPad": {"px": [1, [-5, -2], [-5, -3], 1], "p": 1}},
+        {"RandomScale": {"scale_limit": -1, "p": 1}},
+        {"SmallestMaxSize": {"max_size": 0, "p": 1}},
+        {"LongestMaxSize": {"max_size": [], "p": 1}},
+        {"LongestMaxSize": {"max_size_hw": [None, None], "p": 1}},
+        {"ToFloat": {"max_value": 0, "p": 1}},
+    ],
+)
+def test_values_that_albumentations_takes_and_cannot_use(step: Any) -> None:
+    """They are a wrong recipe, said at the step, and no traceback."""
+    with pytest.raises(RecipeError, match=rf"augment.transforms\[0\].{next(iter(step))}"):  # noqa: PT012  either of the two may show it
+        for spec in (ANY, Spec(Interval.exactly(60), Interval.exactly(80), 3)):
+            chain(step).specs(spec)
+
+
+def test_floats_may_become_any_of_their_kind() -> None:
+    """A narrow range stays narrow only where values are moved, not where they are changed; a fill counts."""
+    dark = Spec(Interval.exactly(8), Interval.exactly(8), 3, "float32", (0.0, 0.25))
+    assert chain({"InvertImg": {"p": 1}}).specs(dark)[-1].value_range == (0.0, 1.0)
+    assert chain({"HorizontalFlip": {"p": 1}}).specs(dark)[-1].value_range == (0.0, 0.25)
+    assert chain({"ChannelDropout": {"fill": 20, "p": 1}}).specs(dark)[-1].value_range == (0.0, 20.0)

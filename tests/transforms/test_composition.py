@@ -90,6 +90,19 @@ def test_specs_hold_every_choice() -> None:
     assert str(chain({"SomeOf": {"transforms": [crop, {"Pad": {"padding": 2}}], "n": 1}}).specs(start)[-1]).startswith("8..34 x 9..34")
 
 
+def test_a_choice_that_may_be_left_out_is_a_choice() -> None:
+    """A chosen step with p: 0, and a chosen SomeOf, which asks its own p, may leave the image as it is: the spec says so."""
+    whole = Spec(Interval.exactly(12), Interval.exactly(12), 3)
+    crop = {"CenterCrop": {"height": 4, "width": 4}}
+    never = {"RandomCrop": {"height": 4, "width": 4, "p": 0}}
+    some = {"SomeOf": {"transforms": [{"CenterCrop": {"height": 4, "width": 4, "p": 1}}], "n": 1, "p": 0.5}}
+    for step in ({"OneOrOther": {"transforms": [never, crop]}}, {"OneOf": {"transforms": [some], "p": 1}}):
+        made = chain(step)
+        sizes = {made(Sample("k", 1, IMAGE), np.random.default_rng(seed)).image.shape[0] for seed in range(40)}
+        assert sizes == {4, 12}
+        assert made.specs(whole)[-1].height == Interval(4, 12)
+
+
 def test_choices_must_agree_in_channels_and_dtype() -> None:
     """A choice between floats and bytes is refused, and says what parts."""
     with pytest.raises(RecipeError, match=r"augment\.transforms\[0\]\.OneOf: its steps part: some images become .* float32"):
