@@ -78,6 +78,8 @@ def build(
         try:
             return _build(run)
         except KeyboardInterrupt:
+            if run.published is not None:
+                raise Interrupted(f"interrupted, but version {run.published} was published before; ray-prep log shows it") from None
             kept = f"; the {run.units_done} units that are done are kept, the same command goes on from there" if run.units_done else ""
             raise Interrupted(f"interrupted: nothing was published{kept}") from None
 
@@ -136,7 +138,11 @@ def _build(run: Run) -> BuildReport:
     )
     run.progress.stage("publishing")
     report = _publish(run, work, found, tally, store, base)
-    plan.remove()
+    try:
+        plan.remove()
+    except StorageError as error:
+        run.warn(f"the plan's files could not be removed, which harms nothing: {error}")
+        report = replace(report, warnings=tuple(run.warnings))
     return report
 
 
@@ -302,4 +308,5 @@ def _publish(run: Run, work: Work, found: Survey, tally: Tally, store: Store, ba
         write_record(store, run.build_id, record, tally.rejections(), shards),
         mode="overwrite" if run.rebuild and base else "append",
     )
+    run.published = version
     return replace(report, version=version, seconds=run.elapsed_s)

@@ -253,6 +253,8 @@ def _check_json(path: Path | None) -> None:
     """Refuse a place that cannot be written before a build of hours, not after."""
     if path is not None and not path.parent.is_dir():
         raise RecipeError(f"--json {path}: there is no folder {path.parent}")
+    if path is not None and path.is_dir():
+        raise RecipeError(f"--json {path}: is a folder; name a file")
 
 
 def _write_json(path: Path | None, data: dict[str, Any]) -> None:
@@ -287,11 +289,15 @@ def run(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         sys.stderr.write(f"ray-prep: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}\n")
         return 3
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the process boundary
         if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):  # click's own: a wrong option
             sys.stderr.write(f"ray-prep: {error.format_message()}\n")
             return 2
-        raise
+        if _Debug.is_on:
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        sys.stderr.write(f"ray-prep: unforeseen {what}; --debug shows where (ray-prep --debug …), and a report of it is welcome\n")
+        return 4
     return outcome if isinstance(outcome, int) else 0
 
 

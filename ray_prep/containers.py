@@ -132,11 +132,11 @@ def count_members(found: Survey, base: Base | None, tally: Tally, store: Store, 
 
 def _members(tally: Tally, store: Store) -> Iterator[tuple[str, str]]:
     """Yield uri and version of every member that was read, accepted or not."""
-    last = None
+    last = None  # copies of one member follow each other; a member of the same key may lie in another container
     for batch in shard_rows(store, [made.shard for made in tally.shards], ("key", "source_uri", "source_version")):
         for key, uri, version in zip(*(batch.column(place).to_pylist() for place in range(3)), strict=True):
-            if key != last:
+            if (key, uri) != last:
                 yield uri, version
-            last = key
+            last = key, uri
     for rejection in tally.rejections():
         yield rejection.uri, rejection.version

@@ -65,14 +65,14 @@ class Receipt:
         """Read a receipt; None where it is of another format or was cut, so that its unit is made again."""
         try:
             known: dict[str, Any] = json.loads(data)
-        except ValueError:
+            if known.pop("format", None) != FORMAT:
+                return None
+            known["shards"] = tuple(
+                ShardFacts(Shard(**made["shard"]), made["unit_id"], made["images"], made["labels"], tuple(made["sums"]))
+                for made in known["shards"]
+            )
+            known["rejections"] = tuple(Rejection(**rejection) for rejection in known["rejections"])
+            known["sums"] = tuple(known["sums"])
+            return cls(**known)
+        except (AttributeError, LookupError, TypeError, ValueError):
             return None
-        if known.pop("format", None) != FORMAT:
-            return None
-        known["shards"] = tuple(
-            ShardFacts(Shard(**made["shard"]), made["unit_id"], made["images"], made["labels"], tuple(made["sums"]))
-            for made in known["shards"]
-        )
-        known["rejections"] = tuple(Rejection(**rejection) for rejection in known["rejections"])
-        known["sums"] = tuple(known["sums"])
-        return cls(**known)

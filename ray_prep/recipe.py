@@ -114,7 +114,11 @@ class Recipe:
         if not isinstance(data, dict):
             msg = f"a recipe is a mapping with the keys {', '.join(KEYS)}; got {type(data).__name__}"
             raise RecipeError(msg)
-        known: dict[str, Any] = json.loads(json.dumps(data, default=str))
+        try:
+            known: dict[str, Any] = json.loads(json.dumps(data, default=str))
+        except (TypeError, ValueError, RecursionError) as error:  # a key that is a date; an anchor within itself
+            msg = f"a recipe is made of plain mappings with texts for keys, lists and values: {error}"
+            raise RecipeError(msg) from None
         for override in overrides:
             apply_override(known, override)
         _check_keys(known)

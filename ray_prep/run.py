@@ -42,6 +42,7 @@ class Run:
         rebuild: Whether all is made anew.
         progress: Who watches.
         stack: What is closed when the build ends.
+        published: The version that it has committed.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Run:
     build_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
     run_seconds: float = 0.0
     units_done: int = 0
+    published: int | None = None
     engine: Engine | None = None
     warnings: list[str] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)

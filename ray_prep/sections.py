@@ -235,6 +235,11 @@ class Checks:
             if not 0 <= share <= 1:
                 msg = f"{name} is a share, so between 0 and 1, got {share:g}"
                 raise ValueError(msg)
+        for name in ("min_images", "cross_split_duplicates"):
+            count = getattr(self, name)
+            if count is not None and count < 0:
+                msg = f"{name} is a number of images, so 0 or more, got {count}"
+                raise ValueError(msg)
 
 
 def check_augmented_splits(copies: Copies, split: Split) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ray_prep.sample import Item
     from ray_prep.storage import StorageOptions
 
-_MANIFEST_SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
+_MANIFEST_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 # Enough to see the layout; a source of millions answers as fast as a small one.
 _NAMES_LOOKED_AT = 5000
 _HEADERS_READ = 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from ray_prep.work import Work
 
 TICK_S = 0.25
+# A sign of life this often while storage takes a shard.
+_WAIT_S = 2.0
 # So many pictures that are not there, and none that is: that is no fault of theirs, the source's place is wrong or was emptied.
 _ALL_MISSING = 20
 # With every item in a process of its own the bytes fetched ahead are few: a unit that died once may have died of memory.
@@ -122,7 +125,7 @@ def make_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_is
     items = read_items(work, ref)
     signs = _Signs(notify)
     with ExitStack() as folder, ExitStack() as stack:
-        bench = _Bench(work, ref, Path(folder.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-"))))
+        bench = _Bench(work, ref, Path(folder.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-"))), signs)
         stack.callback(bench.abort)
         if ref.kind == "copy":
             _copy(bench, items, signs)
@@ -150,9 +153,10 @@ class _Bench:
         work: What all units of the build share.
         ref: The unit.
         folder: Where shards are spooled.
+        signs: Told that the unit lives while storage keeps it waiting.
     """
 
-    def __init__(self, work: Work, ref: UnitRef, folder: Path) -> None:
+    def __init__(self, work: Work, ref: UnitRef, folder: Path, signs: _Signs) -> None:
         self.work = work
         self.ref = ref
         self.items = 0
@@ -162,6 +166,7 @@ class _Bench:
         self.rejections: list[Rejection] = []
         self.sums: tuple[int, ...] = ()
         self._folder = folder
+        self._signs = signs
         self._shelves: dict[str, Shelf] = {}
 
     def put(self, split: str, rows: list[dict[str, Any]], footer: dict[str, str] | None = None) -> None:
@@ -171,7 +176,11 @@ class _Bench:
             shelf = self._shelves[split] = Shelf(self.work, self.ref.unit_id, split, self._folder, footer)
         if full := shelf.put(rows):
             self.made.append(full.facts)
-            full.publish(self.work.store)
+            with ThreadPoolExecutor(1, "ray_prep-publish") as publisher:
+                publishing = publisher.submit(full.publish, self.work.store)
+                while not wait((publishing,), _WAIT_S).done:
+                    self._signs.send(is_waiting=True)
+                publishing.result()
 
     def close(self) -> tuple[Spooled, ...]:
         """Finish what is open, and return it; splits in the order of their names."""
@@ -264,18 +273,22 @@ def _copy(bench: _Bench, losers: list[Item], signs: _Signs) -> None:
     is_encoded, dtype = bench.work.recipe.output.image != "tensor", bench.work.recipe.image_column.dtype
     shard = Shard(losers[0].uri, bench.ref.split, 0, 0, "", "", "")
     with ShardReader(bench.work.store, shard) as reader:
-        for group in range(len(reader.group_rows)):
-            table = reader.table(group, bench.work.schema.names)
-            place = table.schema.get_field_index("image")
-            images = table.column(place).combine_chunks()
-            rows = table.remove_column(place).to_pylist()
-            for number, row in enumerate(rows):
-                value = images[number]
-                row["image"] = value.as_py() if is_encoded else np.frombuffer(value.as_buffer(), dtype).reshape(_shape(row))
-            for key, copies in groupby(rows, lambda row: row["key"]):
-                if key not in keys:
-                    bench.put(shard.split, list(copies), reader.footer)
-                signs.finished(0, is_rejected=key in keys)
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for group in range(len(reader.group_rows)):
+                table = reader.table(group, bench.work.schema.names)
+                place = table.schema.get_field_index("image")
+                images = table.column(place).combine_chunks()
+                for number, row in enumerate(table.remove_column(place).to_pylist()):
+                    value = images[number]
+                    row["image"] = value.as_py() if is_encoded else np.frombuffer(value.as_buffer(), dtype).reshape(_shape(row))
+                    yield row
+
+        # Over all row groups: one may end between the copies of an item.
+        for key, copies in groupby(rows(), lambda row: row["key"]):
+            if key not in keys:
+                bench.put(shard.split, list(copies), reader.footer)
+            signs.finished(0, is_rejected=key in keys)
 
 
 def _shape(row: dict[str, Any]) -> tuple[int, int, int]:

@@ -13,7 +13,10 @@ from PIL import Image
 from ray_prep import build
 from ray_prep import open as open_dataset
 from ray_prep.build import BuildReport, Silence
+from ray_prep.checks import Outcome, max_drop, max_rejected
 from ray_prep.errors import CheckFailed, Conflict, Interrupted, RayPrepError, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
+from ray_prep.plan import PlanFiles
+from ray_prep.sections import Checks
 from ray_prep.sources.class_folders import ClassFolders
 from ray_prep.unit import Tick
 
@@ -330,6 +333,35 @@ def test_the_budget_refuses(collection: Any) -> None:
     assert not (collection.target / "_delta_log").exists()
     report = made(collection)
     assert (report.decoded, report.accepted) == (0, 40)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.29, 29), (0.57, 57), (0.58, 58), (1e-05, 0)])
+def test_a_budget_may_be_met_to_the_image(share: float, count: int) -> None:
+    """29 of 100 are not more than 0.29, whatever the product of floats says; one more is."""
+
+    def outcome(rejected: int) -> Outcome:
+        return Outcome(100, 100 - rejected, {"corrupt": rejected}, {"corrupt": "x.jpg"}, published=100, removed=rejected)
+
+    checks = Checks(max_rejected=share, max_drop=share)
+    assert [max_rejected(checks, outcome(count)), max_drop(checks, outcome(count))] == [None, None]
+    assert max_rejected(checks, outcome(count + 1))
+    assert max_drop(checks, outcome(count + 1))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), StorageError("may not be deleted")])
+def test_what_happens_after_the_commit_hides_no_version(collection: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Ctrl-C then says that a version was published; a store that deletes nothing costs a warning."""
+
+    def fail(_self: PlanFiles) -> None:
+        raise error
+
+    monkeypatch.setattr(PlanFiles, "remove", fail)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="version 0 was published before"):
+            build(collection.recipe(), workers=0)
+    else:
+        assert any("may not be deleted" in warning for warning in build(collection.recipe(), workers=0).warnings)
+    assert open_dataset(str(collection.target)).version == 0
 
 
 def test_what_was_filtered_is_no_fault(collection: Any) -> None:

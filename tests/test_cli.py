@@ -148,6 +148,7 @@ def test_each_failure_has_its_code_and_a_line(
         (["explain", "RECIPE", "no/such/key.jpg"], 2, "lists no such key"),
         (["preview", "RECIPE", "-n", "0"], 2, "Invalid value"),
         (["init", "/no/such/folder"], 3, "/no/such/folder"),
+        (["build", "RECIPE", "--json", "/"], 2, "--json /: is a folder; name a file"),
         (["build", "RECIPE", "--json", "/no/such/folder/report.json"], 2, "--json /no/such/folder/report.json: there is no folder"),
         (["preview", "RECIPE", "-n", "1", "-o", "RECIPE/sheet.png"], 3, "recipe.yaml"),
         (["demo", "HOME"], 2, "is not empty; name a new folder"),
@@ -170,6 +171,29 @@ def test_debug_shows_the_traceback(collection: Any, capsys: pytest.CaptureFixtur
     assert "Traceback" in capsys.readouterr().err
     assert run(["build", file]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_a_line(collection: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours is exit 4 and one line; the traceback comes with `--debug`."""
+
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        raise KeyError("nobody")
+
+    monkeypatch.setattr("ray_prep.recipe.Recipe.load", fail)
+    assert run(["plan", str(collection.file())]) == 4
+    told = capsys.readouterr().err
+    assert told.startswith("ray-prep: unforeseen KeyError: 'nobody'")
+    assert "Traceback" not in told
+    assert run(["--debug", "plan", str(collection.file())]) == 4
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_recipe_with_a_date_for_a_key(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """YAML reads it as a date, no text: exit 2 and a line."""
+    file = collection.home / "dated.yaml"
+    file.write_text("2020-01-01: x\n")
+    assert run(["plan", str(file)]) == 2
+    assert "texts for keys" in capsys.readouterr().err
 
 
 def _command(*arguments: str) -> list[str]:

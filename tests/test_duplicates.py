@@ -9,6 +9,7 @@ import pytest
 
 from ray_prep.build import build
 from ray_prep.dataset.reader import open as open_dataset
+from ray_prep.dataset.shard import ShardWriter
 from ray_prep.duplicates import holders_of_the_same
 from ray_prep.errors import CheckFailed
 
@@ -63,6 +64,15 @@ def test_the_second_build_finds_it_all(collection: Collection) -> None:
     changed = build(collection.recipe(**COPIES), workers=0)
     assert (changed.removed, changed.rejected_by_reason["duplicate"]) == (1, 2)
     assert ("cat/zz.jpg", 0) in collection.rows()
+
+
+def test_copies_that_a_row_group_parts_stay_one_item(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row group may end between the copies of an item; it is copied, and counted, as the one item it is."""
+    losers = _twins(collection)
+    monkeypatch.setitem(ShardWriter.__init__.__kwdefaults__, "row_group_bytes", 2 * 24 * 24 * 3)
+    report = build(collection.recipe(**COPIES), workers=0)
+    assert report.rejected_by_reason["duplicate"] == len(losers)
+    assert len(collection.rows()) == report.rows
 
 
 @pytest.mark.parametrize("image", ["tensor", "png"])

@@ -33,7 +33,7 @@ def test_a_receipt_is_read_as_it_was_written() -> None:
     assert (RECEIPT.rows, RECEIPT.stored_bytes) == (8, 150)
 
 
-@pytest.mark.parametrize("data", [b"", b'{"format": 1, "unit_id"', b'{"format": 0}', b"{}", b"\xff"])
+@pytest.mark.parametrize("data", [b"", b'{"format": 1, "unit_id"', b'{"format": 0}', b"{}", b"\xff", b"[]", b'{"format": 1}'])
 def test_what_is_no_receipt(data: bytes) -> None:
     """A file that was cut, or is of another format, is no receipt; its unit is made again."""
     assert Receipt.from_json(data) is None

@@ -70,6 +70,8 @@ def parse(**sections: Any) -> Recipe:
         ({"output": {"uri": "/t", "shard_mb": 0}}, "output: shard_mb should be above 0"),
         ({"output": {}}, "output.uri: is needed and was not given"),
         ({"checks": {"max_rejected": 2}}, "checks: max_rejected is a share, so between 0 and 1, got 2"),
+        ({"checks": {"min_images": -4}}, "checks: min_images is a number of images, so 0 or more, got -4"),
+        ({"checks": {"cross_split_duplicates": -1}}, "checks: cross_split_duplicates is a number of images, so 0 or more, got -1"),
         ({"checks": {"max_rejected": float("nan")}}, "checks.max_rejected: should be a finite number, got nan"),
         ({"augment": {"copies": -1}}, "augment: copies should be 0 or more, got -1"),
         ({"augment": {"copies": 0, "keep_original": False}}, "would store nothing; set copies to 1 or more"),

@@ -136,6 +136,9 @@ def test_options_refuse_nonsense() -> None:
         StorageOptions(endpoint="localhost:9000")
     with pytest.raises(ValueError, match="anonymous"):
         StorageOptions(anonymous=True, profile="x")
+    with pytest.raises(ValueError, match="endpoint: holds a name or secret") as caught:
+        StorageOptions(endpoint="https://me:hunter22@minio:9000")
+    assert "hunter22" not in str(caught.value)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ray_prep.errors import FILTERED_REASONS, CheckFailed, RejectBudgetExceeded
@@ -40,7 +41,7 @@ def max_rejected(checks: Checks, outcome: Outcome) -> str | None:
     """Refuse a build that rejects a larger share than the budget; what the user filtered is no fault."""
     faults = {reason: count for reason, count in outcome.rejected_by_reason.items() if reason not in FILTERED_REASONS}
     count = sum(faults.values())
-    if count <= checks.max_rejected * outcome.listed:
+    if count <= Fraction(str(checks.max_rejected)) * outcome.listed:  # as it is written: 0.29 of 100 are 29, and no float's 28.999…
         return None
     lines = [
         f"  {number} {reason}, such as {outcome.examples[reason]}" for reason, number in sorted(faults.items(), key=lambda fault: -fault[1])
@@ -68,7 +69,7 @@ def min_images(checks: Checks, outcome: Outcome) -> str | None:
 def max_drop(checks: Checks, outcome: Outcome) -> str | None:
     """Refuse a build that takes away more of what is published than the recipe allows."""
     dropped = max(outcome.removed, outcome.published - outcome.accepted)
-    if outcome.published == 0 or dropped <= checks.max_drop * outcome.published:
+    if outcome.published == 0 or dropped <= Fraction(str(checks.max_drop)) * outcome.published:
         return None
     return (
         f"checks.max_drop: {dropped} of {outcome.published} published images would go ({dropped / outcome.published:.1%}), "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
@@ -87,9 +88,13 @@ def run_in_children(
     order = work.order()
 
     def serve(child: Child) -> None:
-        for outcome in child.run(order, map(Attempt, iter(waiting.get, None)), outcomes.put):
-            outcomes.put(outcome)
-        outcomes.put(None)
+        try:
+            for outcome in child.run(order, map(Attempt, iter(waiting.get, None)), outcomes.put):
+                outcomes.put(outcome)
+        except Exception as error:  # noqa: BLE001  a thread's end: no process can be started, no folder made
+            outcomes.put(Failure("", UnitsFailed(f"a worker process cannot be run: {error}"), traceback.format_exc()))
+        finally:
+            outcomes.put(None)
 
     threads = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
     for thread in threads:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ray_prep.errors import LimitError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -44,7 +46,8 @@ def encode_webp(image: NDArray[np.uint8]) -> bytes:
     Shape: (H, W, 1 or 3) -> bytes.   Dtype: uint8.   Range: [0, 255].   Random: no.   Targets: image.
 
     Raises:
-        ValueError: Another dtype or shape, or a side above 16,383.
+        ValueError: Another dtype or shape.
+        LimitError: `too_large`: a side above 16,383.
     """
     return _encode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY], longest=16383)
 
@@ -56,7 +59,7 @@ def _encode(suffix: str, image: NDArray[Any], parameters: Sequence[int], *, long
         raise ValueError(msg)
     if max(image.shape[:2]) > longest:
         msg = f"{suffix[1:]} holds no side above {longest}: {image.shape[0]}x{image.shape[1]} (height x width)"
-        raise ValueError(msg)
+        raise LimitError("too_large", msg)
     stored = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     is_done, encoded = cv2.imencode(suffix, stored, list(parameters))
     if not is_done:

@@ -29,6 +29,9 @@ class StorageOptions:
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
             msg = f"endpoint: {self.endpoint!r} is no url; write http://host:port or https://host"
             raise ValueError(msg)
+        if self.endpoint is not None and "@" in self.endpoint:
+            msg = "endpoint: holds a name or secret before an @; credentials come from the environment, never from a recipe"
+            raise ValueError(msg)
         if self.anonymous and self.profile is not None:
             msg = f"anonymous: true signs nothing, and profile: {self.profile!r} names what to sign with; keep one of them"
             raise ValueError(msg)

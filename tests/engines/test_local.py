@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ray_prep.build import Silence, build
 from ray_prep.engines import open_engine
 from ray_prep.engines.child import Child
 from ray_prep.engines.local import Local, run_here, run_in_children
-from ray_prep.errors import RecipeError
+from ray_prep.errors import RecipeError, UnitsFailed
 from ray_prep.messages import Failure, Tick
 from ray_prep.receipt import Receipt
 
@@ -104,6 +105,20 @@ def test_a_failed_build_leaves_no_worker(collection: Any, monkeypatch: pytest.Mo
         build(recipe, workers=2, progress=Stopping())
     assert children() == set()
     assert other.value
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_worker_that_cannot_be_started_fails_the_build(collection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk below TMPDIR, no process to be had: the build ends with it, and waits for nobody."""
+
+    def refuse(_self: Child) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Child, "start", refuse)
+    with pytest.raises(UnitsFailed, match=r"a worker process cannot be run: .*No space left on device"):
+        build(collection.recipe(), workers=2)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ray_prep.errors import LimitError
 from ray_prep.image.allocation import keep_large_buffers
 from ray_prep.image.decode import Decode, decode
 from ray_prep.image.encode import ENCODINGS
@@ -63,9 +64,9 @@ def test_what_cannot_be_encoded_is_named(name: str, bad: Any) -> None:
 
 def test_sides_that_a_format_cannot_hold() -> None:
     """WebP ends at 16,383 pixels, JPEG at 65,535."""
-    with pytest.raises(ValueError, match="16384x1"):
+    with pytest.raises(LimitError, match="16384x1"):
         ENCODINGS["webp"](np.zeros((16384, 1, 3), np.uint8))
-    with pytest.raises(ValueError, match="65536"):
+    with pytest.raises(LimitError, match="65536"):
         ENCODINGS["jpeg"](np.zeros((1, 65536, 1), np.uint8))
 
 
