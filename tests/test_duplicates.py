@@ -69,7 +69,7 @@ def test_the_second_build_finds_it_all(collection: Collection) -> None:
 def test_copies_that_a_row_group_parts_stay_one_item(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row group may end between the copies of an item; it is copied, and counted, as the one item it is."""
     losers = _twins(collection)
-    monkeypatch.setitem(ShardWriter.__init__.__kwdefaults__, "row_group_bytes", 2 * 24 * 24 * 3)
+    monkeypatch.setitem(ShardWriter.__init__.__kwdefaults__, "row_group_bytes", 3 * 24 * 24 * 3)  # an item has two rows
     report = build(collection.recipe(**COPIES), workers=0)
     assert report.rejected_by_reason["duplicate"] == len(losers)
     assert len(collection.rows()) == report.rows
