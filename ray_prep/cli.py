@@ -246,7 +246,10 @@ def _open(target: str, endpoint: str | None, version: int | None, split: str | N
 def _storage(endpoint: str | None) -> StorageOptions:
     from ray_prep.storage import StorageOptions
 
-    return StorageOptions(endpoint=endpoint, allow_http=bool(endpoint and endpoint.startswith("http://")))
+    try:
+        return StorageOptions(endpoint=endpoint, allow_http=bool(endpoint and endpoint.startswith("http://")))
+    except ValueError as error:
+        raise RecipeError(f"--{error}") from None
 
 
 def _check_json(path: Path | None) -> None:

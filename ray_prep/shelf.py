@@ -56,7 +56,7 @@ class Shelf:
         self._unit_id = unit_id
         self._split = split
         self._folder = folder
-        self._footer = footer or {"fingerprint": work.recipe.fingerprint(split), **work.made_with}
+        self._footer = footer or {"fingerprint": work.written_recipe.fingerprint(split), **work.made_with}
         names = work.carried_schema.names
         self._columns = dict(zip(names, carried_names(names), strict=True))
         self._limit_bytes = int(work.recipe.output.shard_mb * 1e6 * _OVERRUN)

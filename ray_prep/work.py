@@ -105,8 +105,12 @@ class Work:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe, with the constants of `normalize: dataset` filled in."""
-        recipe = Recipe.parse(self.recipe_data, folder=self.folder)
-        return recipe.freeze(self.frozen.mean, self.frozen.std) if self.frozen.mean else recipe
+        return self.written_recipe.freeze(self.frozen.mean, self.frozen.std) if self.frozen.mean else self.written_recipe
+
+    @cached_property
+    def written_recipe(self) -> Recipe:
+        """The recipe as it was written: fingerprints are of this one, measured constants are no part of them."""
+        return Recipe.parse(self.recipe_data, folder=self.folder)
 
     @cached_property
     def carried_schema(self) -> pa.Schema:

@@ -148,6 +148,7 @@ def test_each_failure_has_its_code_and_a_line(
         (["explain", "RECIPE", "no/such/key.jpg"], 2, "lists no such key"),
         (["preview", "RECIPE", "-n", "0"], 2, "Invalid value"),
         (["init", "/no/such/folder"], 3, "/no/such/folder"),
+        (["log", "/no/such/dataset", "--endpoint", "foo"], 2, "--endpoint: 'foo' is no url"),
         (["build", "RECIPE", "--json", "/"], 2, "--json /: is a folder; name a file"),
         (["build", "RECIPE", "--json", "/no/such/folder/report.json"], 2, "--json /no/such/folder/report.json: there is no folder"),
         (["preview", "RECIPE", "-n", "1", "-o", "RECIPE/sheet.png"], 3, "recipe.yaml"),

@@ -139,6 +139,9 @@ def test_options_refuse_nonsense() -> None:
     with pytest.raises(ValueError, match="endpoint: holds a name or secret") as caught:
         StorageOptions(endpoint="https://me:hunter22@minio:9000")
     assert "hunter22" not in str(caught.value)
+    with pytest.raises(ValueError, match="endpoint: holds a name or secret") as caught:
+        StorageOptions(endpoint="ftp//me:hunter22@minio:9000")
+    assert "hunter22" not in str(caught.value)
 
 
 @pytest.fixture

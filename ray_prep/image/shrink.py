@@ -15,6 +15,7 @@ _HALVE_FROM = 4.0
 # (largest factor, samples a target pixel): the bilinear pass then never steps over more than 1.125 source pixels, or it
 # would alias. Below 1.02 one sample is as good, and half the blur. Measured against INTER_AREA, see the tests' floors.
 _SAMPLES = ((1.02, 1), (2.25, 2), (3.25, 3), (_HALVE_FROM, 4))
+_LONGEST_REMAPPED = 32_767  # OpenCV's remap wants sides below
 
 
 def shrink(image: Image, height: int, width: int, extent_height: float | None = None, extent_width: float | None = None) -> Image:
@@ -83,7 +84,11 @@ def _interpolated(image: Image, height: int, width: int, rows: float, columns: f
             return image
         stretched: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         return stretched
-    if image.shape[:2] == (round(image.shape[0] * (height / rows)), round(image.shape[1] * (width / columns))):
+    # `remap` takes no longer sides; there a shift of a quarter of a target pixel at the most stays.
+    if max(image.shape[:2]) < _LONGEST_REMAPPED and image.shape[:2] == (
+        round(image.shape[0] * (height / rows)),
+        round(image.shape[1] * (width / columns)),
+    ):
         return _laid(image, height, width, rows, columns)
     # Given a size, OpenCV derives the factors from it and would stretch the grid over all of `image`. Given factors it
     # keeps them and derives the size, which may differ by the lines that the extent lacks or leaves over.

@@ -26,11 +26,11 @@ class StorageOptions:
     allow_http: bool = False
 
     def __post_init__(self) -> None:
+        if self.endpoint is not None and "@" in self.endpoint:  # first: the next message shows the endpoint
+            msg = "endpoint: holds a name or secret before an @; credentials come from the environment, never from a recipe"
+            raise ValueError(msg)
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
             msg = f"endpoint: {self.endpoint!r} is no url; write http://host:port or https://host"
-            raise ValueError(msg)
-        if self.endpoint is not None and "@" in self.endpoint:
-            msg = "endpoint: holds a name or secret before an @; credentials come from the environment, never from a recipe"
             raise ValueError(msg)
         if self.anonymous and self.profile is not None:
             msg = f"anonymous: true signs nothing, and profile: {self.profile!r} names what to sign with; keep one of them"

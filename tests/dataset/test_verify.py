@@ -42,6 +42,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "varies": {"shape": "varies"},
     "png": {"image": "png"},
     "jpeg": {"image": "jpeg", "shape": "varies"},
+    "measured": {},
 }
 
 
@@ -62,6 +63,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             data = {
                 "source": {"uri": str(home / "pictures"), "layout": "class_folders"},
                 "finish": [] if "shape" in OUTPUTS[kind] else [{"center_crop": {"height": 16, "width": 16}}],
+                **({"finish": [{"center_crop": {"height": 16, "width": 16}}, {"normalize": "dataset"}]} if kind == "measured" else {}),
                 "augment": {"copies": 1, "transforms": [{"HorizontalFlip": {"p": 0.5}}]},
                 "split": {"train": 0.7, "val": 0.3},
                 "checks": {"max_rejected": 0.1},

@@ -115,6 +115,12 @@ def test_the_grid_spans_the_picture_just_above_a_halving(height: int, width: int
     assert np.abs(shrink(ramp, *target)[0, :-1, 0] - centres[:-1]).max() < 0.01
 
 
+def test_sides_that_remap_does_not_take() -> None:
+    """A picture of more than 32,766 pixels a side comes out all the same, where its grid would be laid by remap."""
+    image = np.full((2, 4 * 40_000 + 1, 1), 7, np.uint8)
+    assert (shrink(image, 1, 40_000) == 7).all()
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
