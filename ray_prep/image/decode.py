@@ -10,6 +10,7 @@ import numpy as np
 
 from ray_prep.errors import DecodeError
 from ray_prep.image import jpeg
+from ray_prep.image.complaints import with_complaints
 from ray_prep.image.header import check_limits
 from ray_prep.image.modes import read_pixels
 from ray_prep.image.netpbm import read_netpbm, read_samples
@@ -112,9 +113,10 @@ def _denominator(header: Header, at_least: tuple[int, int]) -> int:
 def _decode_jpeg(data: bytes | memoryview, header: Header, denominator: int, *, gray: bool) -> Pixels | None:
     """Decode with OpenCV, as stored; None leaves the judgement to Pillow.
 
-    Left to Pillow are CMYK (OpenCV rounds downwards) and what has no end: OpenCV before 5 filled a cut JPEG with grey and said
-    nothing. Where OpenCV finds no picture, Pillow's word on it becomes the message, or its pixels are taken: it reads lossless
-    JPEGs. On everything else the two agree bit for bit.
+    Left to Pillow are CMYK (OpenCV rounds downwards), what has no end (OpenCV before 5 filled a cut JPEG with grey and said
+    nothing) and what libjpeg warns of: most such files are whole but for stray bytes, and of those whose scan breaks off OpenCV
+    takes some that libjpeg gives up on at the end. Where OpenCV finds no picture, Pillow's word on it becomes the message, or its
+    pixels are taken: it reads lossless JPEGs. On everything else the two agree bit for bit.
 
     Raises:
         DecodeError: `truncated`: the file was reserved but not written to its end.
@@ -127,8 +129,11 @@ def _decode_jpeg(data: bytes | memoryview, header: Header, denominator: int, *, 
         return None
     flags = (0 if gray else cv2.IMREAD_COLOR_RGB) | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED.get(denominator, 0)
     try:
-        pixels: Pixels | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels: Pixels | None
+        pixels, warnings = with_complaints(lambda: cv2.imdecode(np.frombuffer(data, np.uint8), flags))
     except cv2.error:
+        return None
+    if warnings:
         return None
     expected = (-(-header.height // denominator), -(-header.width // denominator))
     if pixels is None or pixels.shape[:2] != expected:
