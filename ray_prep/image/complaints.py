@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from threading import Lock
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ _WARNINGS = (
 _STDERR = 2
 # The stream belongs to the whole process: of two threads that redirect it, the second would restore what the first has put there.
 _lock = Lock()
-_heard: dict[int, IO[bytes]] = {}  # process id -> a file of its own: a forked process would share its parent's place in it
+_heard: dict[int, int] = {}  # process id -> a file of its own: a forked process would share its parent's place in it
 
 
 def with_complaints(decode: Callable[[], Made]) -> tuple[Made, bytes]:
@@ -63,5 +63,6 @@ def _file() -> int:
     """Return the descriptor of this process's file, which is empty between two pictures."""
     process = os.getpid()
     if process not in _heard:
-        _heard[process] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  open as long as the process
-    return _heard[process].fileno()
+        with tempfile.TemporaryFile(buffering=0) as file:
+            _heard[process] = os.dup(file.fileno())  # open as long as the process
+    return _heard[process]
