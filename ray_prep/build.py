@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ray_prep.advice import source_advice
 from ray_prep.base import Base, read_base
 from ray_prep.build_report import RECORDED, BuildReport, made_report, unchanged_report
 from ray_prep.checks import Outcome, check
@@ -106,9 +107,8 @@ def _build(run: Run) -> BuildReport:
         found = survey_containers(recipe, base.known_items(with_uri=True) if base else (), carried, folder)
     else:
         found = survey(recipe, base.known_items() if base else (), carried, folder, run.limit)
-        for split in recipe.copies.splits:
-            if recipe.copies.copies and not found.counts[split]:
-                run.warn(f"augment.splits: no image is in the split {split!r}; there are {', '.join(sorted(found.counts))}")
+    for line in source_advice(recipe, found):
+        run.warn(line)
     frozen = freeze(recipe, kept.frozen if kept else None, carried, found.labels, found.class_names)
     if kept and _is_nothing_to_do(run, kept, found, frozen):
         return unchanged_report(run, kept, found)

@@ -76,6 +76,8 @@ def survey_containers(recipe: Recipe, known: Iterable[KnownItem], carried: pa.Sc
         for container in listed.values():
             found.items.add(replace(container, split=EVERY))
             found.counts[EVERY] += 1
+            if container.split is not None:
+                found.told[container.split] += 1
             was = before.pop(container.uri, None)
             if was is None:
                 found.added += 1

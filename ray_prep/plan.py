@@ -37,6 +37,8 @@ _UNITS_A_FILE = 64
 def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Schema | None) -> tuple[pa.Schema, list[str]]:
     """Return the carried columns of the table, and the source's columns that came too late to be among them.
 
+    The column that tells splits is carried where it is not the split itself.
+
     Args:
         recipe: Whose source is asked, without reading an image.
         frozen: What the first publish fixed; None for a first build.
@@ -46,6 +48,9 @@ def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Sche
         RecipeError: A column has a type that no reader reads.
     """
     offered = recipe.source.carried_columns()
+    if recipe.split.by == "source":
+        told_by = recipe.source.split_column()
+        offered = pa.schema([known for known in offered if known.name != told_by])
     if frozen is None or table_schema is None:
         fields = [pa.field(known.name, carried_type(known.type, known.name)) for known in offered]
         return pa.schema(fields), []

@@ -49,10 +49,9 @@ def starter_recipe(uri: str, target: str, options: StorageOptions) -> str:
     labels = {item.label for item in items if item.label is not None} - SPLIT_FOLDERS.keys()
     if layout == "class_folders" and (len(labels) < 2 or len(labels) > len(items) / 2):
         layout = "files"
-    splits = sorted({item.split for item in items if item.split is not None})
-    has_splits = bool(splits) and all(item.split is not None for item in items)
+    told = [item.split for item in items if item.split is not None]
     sizes, formats, broken = _headers(items[:: max(1, len(items) // _HEADERS_READ)][:_HEADERS_READ], options)
-    return _text(uri, target, options, layout, len(items), sorted(labels), splits if has_splits else [], sizes, formats, broken)
+    return _text(uri, target, options, layout, len(items), sorted(labels), told, sizes, formats, broken)
 
 
 def _headers(items: list[Item], options: StorageOptions) -> tuple[list[tuple[int, int]], Counter[str], int]:
@@ -80,7 +79,7 @@ def _text(
     layout: str,
     count: int,
     labels: list[str],
-    splits: list[str],
+    told: list[str],
     sizes: list[tuple[int, int]],
     formats: Counter[str],
     broken: int,
@@ -96,6 +95,10 @@ def _text(
         )
     if labels and layout != "files":
         seen.append(f"# {len(labels)} classes, such as {', '.join(labels[:5])}")
+    splits = ", ".join(sorted(set(told)))
+    if 0 < len(told) < count:
+        without = f"{count - len(told)} are not: give these one, then split: {{by: source}}"
+        seen.append(f"# {len(told)} of them are told to be in a split ({splits}), {without}")
     short = min((min(size) for size in sizes), default=256)
     side = max((side for side in _COMMON_SIDES[1:] if side <= short), default=256)
     crop = 224 if side == 256 else side // 8 * 7
@@ -105,8 +108,8 @@ def _text(
         if value
     }
     split = (
-        "split: {by: source}               # the source's own: " + ", ".join(splits)
-        if splits
+        f"split: {{by: source}}               # the source's own: {splits}"
+        if len(told) == count
         else "split: {train: 0.8, val: 0.1, test: 0.1, by: key}"
     )
     lines = [

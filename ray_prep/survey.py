@@ -57,6 +57,7 @@ class Survey:
         duplicates: Items whose key another holds.
         new_duplicates: How many of them the published version does not know.
         counts: Items by split.
+        told: Items by the split that the source itself tells, whatever the recipe makes of it.
         labels: Every label that occurs.
         class_names: Classes in the order the source itself has them; empty where it has none.
         unchanged: Items the published version knows as they are.
@@ -72,6 +73,7 @@ class Survey:
     duplicates: list[Rejection] = field(default_factory=list)
     new_duplicates: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    told: Counter[str] = field(default_factory=Counter)
     labels: set[str] = field(default_factory=set)
     class_names: tuple[str, ...] = ()
     unchanged: int = 0
@@ -155,6 +157,8 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
         item = holders[0]
         split = recipe.split.of(item)
         found.counts[split] += 1
+        if item.split is not None:
+            found.told[item.split] += 1
         if item.label is not None:
             found.labels.add(item.label)
         found.items.add(replace(item, split=split))

@@ -225,7 +225,7 @@ def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], 
                 raise data
             size_bytes = len(data)
             if recipe.source.is_container:
-                item = labelled(item, bench.work)
+                item = labelled(bench.work.known(item), bench.work)
                 split = recipe.split.of(item)
                 if ref.kind == "measure" and split != TRAINING:
                     continue

@@ -117,6 +117,13 @@ class Work:
         """Types of the carried columns."""
         return pa.ipc.read_schema(pa.py_buffer(self.carried))
 
+    def known(self, item: Item) -> Item:
+        """Return an item without the columns that its source offers and the table has not, so that facts follow from what is stored."""
+        names = self.carried_schema.names
+        if item.columns.keys() <= set(names):
+            return item
+        return replace(item, columns={name: value for name, value in item.columns.items() if name in names})
+
     @cached_property
     def schema(self) -> pa.Schema:
         """Columns of a shard."""

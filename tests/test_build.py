@@ -171,8 +171,36 @@ def test_splits_by_source_come_from_folder_or_column(collection: Any) -> None:
     column = collection.manifest(["image,split", "pictures/cat/06.jpg,fold-1", "pictures/cat/09.jpg,fold-2"])
     made(collection, collection.home / "column", source=column, split={"by": "source"})
     assert open_dataset(str(collection.home / "column")).splits == ["fold-1", "fold-2"]
+    assert "src_split" not in open_dataset(str(collection.home / "column")).schema.names
     with pytest.raises(RecipeError, match=r"'[a-z]+/[0-9]+\.[a-z]+' has none; name a split column"):
         made(collection, collection.home / "none", split={"by": "source"})
+
+
+def test_splits_that_nobody_asks_for_are_said_and_kept(collection: Any) -> None:
+    """Without `split`, a split column or split folders are warned of in one line, and the column is carried, its name being taken."""
+    source = collection.manifest(
+        ["image,split,label", "pictures/cat/06.jpg,train,cat", "pictures/cat/09.jpg,test,cat", "pictures/cat/12.jpg,,cat"]
+    )
+    report = made(collection, source=source, split=None)
+    (warning,) = report.warnings
+    assert warning == (
+        "split: the source's column 'split' tells splits (test 1, train 1), and all images go to train; "
+        "`split: {by: source}` takes them as told, once the other 1 have one, too"
+    )
+    assert {key: (row["split"], row["src_split"]) for (key, _), row in collection.rows().items()} == {
+        "pictures/cat/06.jpg": ("train", "train"),
+        "pictures/cat/09.jpg": ("train", "test"),
+        "pictures/cat/12.jpg": ("train", None),
+    }
+    assert made(collection, source=source, split=None).warnings == (warning,)
+    decided = made(collection, collection.home / "decided", source=source, split={"train": 0.5, "val": 0.5, "by": "label"})
+    assert decided.warnings == ()
+    for name in ("train/cat/1.jpg", "test/dog/3.jpg"):
+        collection.write(f"given/{name}", collection.pictures["cat/06.jpg"])
+    folders = {"uri": str(collection.folder / "given"), "layout": "class_folders"}
+    (warning,) = made(collection, collection.home / "folders", source=folders, split=None).warnings
+    assert warning.startswith("split: the source's folders and names tell splits (test 1, train 1), and all images go to train")
+    assert made(collection, collection.home / "asked", source=folders, split={"by": "source"}).warnings == ()
 
 
 def test_a_new_class_is_appended(collection: Any) -> None:

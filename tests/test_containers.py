@@ -144,6 +144,14 @@ def test_a_table_of_images(collection: Collection) -> None:
     for (key, _), row in rows.items():
         place = names.index(key)
         assert (row["label"], row["price"], row["split"]) == (key.split("/")[0], float(place), "val" if place % 4 == 0 else "train")
+        assert "src_split" not in row
+    other = build(collection.recipe(collection.home / "train", source=source, split=None), workers=0)
+    assert other.warnings == (
+        "split: the source's column 'split' tells splits, and all images go to train; `split: {by: source}` takes them as told",
+    )
+    carried = collection.rows(collection.home / "train")
+    assert {row["split"] for row in carried.values()} == {"train"}
+    assert {place: row["src_split"] for place, row in carried.items()} == {place: row["split"] for place, row in rows.items()}
 
 
 def test_one_id_in_two_tables_is_one_image(collection: Collection) -> None:

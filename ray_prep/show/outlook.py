@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray_prep.advice import source_advice
 from ray_prep.base import read_base
 from ray_prep.containers import survey_containers
 from ray_prep.cut import item_bytes
@@ -63,6 +64,7 @@ class Outlook:
         trial: What a few of the items cost in this process; None where there is nothing to do.
         why: Why published rows would be made again, where they would.
         late_columns: Columns the source has gained and the table leaves out.
+        warnings: What a build will warn of beside.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Outlook:
     trial: Trial | None
     why: tuple[str, ...]
     late_columns: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as `--json` writes it."""
@@ -146,6 +149,7 @@ def outlook(recipe: Recipe) -> Outlook:
         trial=tried,
         why=tuple(why),
         late_columns=tuple(late),
+        warnings=tuple(source_advice(recipe, found)),
     )
 
 
@@ -211,6 +215,7 @@ def outlook_text(found: Outlook) -> str:
             lines.append("  and of each copy, after preprocess")
         lines.append(f"  {place:{places}}  {name:{names}}  {spec}")
     lines += [f"  note: {note}" for note in found.notes]
+    lines += [f"  warning: {line}" for line in found.warnings]
     lines += ["", f"listed {found.listed}" + (f", {sum(found.ignored.values())} other files ignored" if found.ignored else "")]
     if found.version is None:
         lines.append("  nothing is published yet: all of them are added")

@@ -49,6 +49,10 @@ class ClassFolders:
     def carried_columns(self) -> pa.Schema:
         return NO_COLUMNS
 
+    def split_column(self) -> None:
+        """Return None: folders tell splits."""
+        return
+
 
 def class_folder(path: str) -> str | None:
     """Return the class a path names: its own folder.

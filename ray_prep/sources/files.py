@@ -46,3 +46,7 @@ class Files:
 
     def carried_columns(self) -> pa.Schema:
         return NO_COLUMNS
+
+    def split_column(self) -> None:
+        """Return None: folders tell splits."""
+        return

@@ -51,7 +51,14 @@ class Source(Protocol):
         ...
 
     def carried_columns(self) -> pa.Schema:
-        """Return the columns carried through to the table, with the types they have there; reads no image."""
+        """Return the columns on offer beside label and key, with the types they have in a table; reads no image.
+
+        The column that tells splits is among them, as text: where the recipe splits otherwise, it is carried like any other.
+        """
+        ...
+
+    def split_column(self) -> str | None:
+        """Return the name of the column that tells splits; None where there is none, though folders may tell them."""
         ...
 
 

@@ -100,7 +100,7 @@ class Manifest:
             raise StorageError(msg)
 
     def carried_columns(self) -> pa.Schema:
-        """Return the columns that play no part of their own, with the types the table can hold.
+        """Return the columns that are neither image, label, id nor version, with the types the table can hold; the split as text.
 
         JSON lines are read once for it, to their end.
 
@@ -110,6 +110,10 @@ class Manifest:
         """
         table, version = self._open()
         return lay_out(table, tuple(sorted(self.columns.items())), version).carried
+
+    def split_column(self) -> str | None:
+        table, version = self._open()
+        return lay_out(table, tuple(sorted(self.columns.items())), version).roles.split
 
     def _open(self) -> tuple[Table, str]:
         """Return the table and its version, or say within seconds why there is none."""
@@ -140,7 +144,8 @@ class Manifest:
                         stack.callback(heads.shutdown, cancel_futures=True)
                     versions |= zip(remote, heads.map(partial(_version, stores), remote), strict=True)
                 versions |= {uri: _version(stores, uri) for uri in asked if is_local(uri)}
-                carried = [_carried(table, batch, field) for field in layout.carried]
+                splits = [row.split for row in rows]
+                carried = [splits if known.name == layout.roles.split else _carried(table, batch, known) for known in layout.carried]
                 names = layout.carried.names
                 yield [
                     Item(row.key, row.uri, versions[row.uri] if row.version is None else row.version, row.label, row.split, columns)

@@ -115,6 +115,11 @@ class ParquetImages:
             found = zip(files, pool.map(self._roles, files), strict=True)
             return merged((file.uri, roles.carried) for file, roles in found if roles is not None)
 
+    def split_column(self) -> str | None:
+        with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="ray_prep-footer") as pool:
+            told = [roles.split for roles in pool.map(self._roles, self.items(Counter())) if roles is not None]
+        return next((name for name in told if name is not None), None)
+
     def class_names(self) -> tuple[str, ...]:
         """Return the classes: in the order the files give them where they name them, then all other labels, numbers by their size.
 

@@ -27,7 +27,7 @@ class Roles(NamedTuple):
         split: The column of splits.
         id: The column of keys.
         names: Classes by number, where the file says (Hugging Face's ClassLabel); else empty.
-        carried: The other columns, with the types they have in the table.
+        carried: The other columns, with the types they have in the table, and the column of splits, as text.
     """
 
     image: str
@@ -79,12 +79,13 @@ def roles_of(uri: str, schema: pa.Schema, declared: Mapping[str, str]) -> Roles:
                 "name another column"
             )
             raise RecipeError(msg)
-    taken = {image, *found.values()}
-    carried = [
-        pa.field(name, TYPES[declared[name]] if name in declared and name not in ROLES else table_type(kind) or pa.string())
+    kinds = {
+        name: TYPES[declared[name]] if name in declared and name not in ROLES else table_type(kind) or pa.string()
         for name, kind in natural.items()
-        if name not in taken
-    ]
+    }
+    if found["split"] is not None:
+        kinds[found["split"]] = pa.string()
+    carried = [(name, kind) for name, kind in kinds.items() if name not in {image, found["label"], found["id"]}]
     names = _class_label_names(schema.metadata, found["label"])
     return Roles(image, found["label"], found["split"], found["id"], names, pa.schema(carried))
 

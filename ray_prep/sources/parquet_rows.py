@@ -50,10 +50,10 @@ def members_of(container: Item, batch: Batch, seen: set[str]) -> Iterator[tuple[
     roles, rows = batch.roles, batch.rows
     images = _images(rows.column(roles.image))
     labels, splits, ids = (_plain(rows.column(name)) if name else None for name in (roles.label, roles.split, roles.id))
-    carried = {known.name: _carried(container, batch, known) for known in roles.carried}
+    carried = {known.name: _carried(container, batch, known) for known in roles.carried if known.name != roles.split}
     for place, image in enumerate(images):
         number = batch.first + place
-        row = _Row(container.split, {name: values[place] for name, values in carried.items()})
+        row = _Row(container.split, {name: None if name == roles.split else carried[name][place] for name in roles.carried.names})
         data = image
         try:
             row.check_columns()
@@ -61,8 +61,11 @@ def members_of(container: Item, batch: Batch, seen: set[str]) -> Iterator[tuple[
                 row.name(_told(ids[place], roles.id), number, seen)
             if labels is not None:
                 row.label, row.label_id = label_of(_utf8(labels[place], roles.label), roles.names)
-            if splits is not None:
-                row.split = _told(splits[place], roles.split) or row.split
+            if splits is not None and roles.split is not None:
+                told = _told(splits[place], roles.split)
+                row.split = told or row.split
+                if roles.split in row.columns:
+                    row.columns[roles.split] = told
         except LimitError as error:
             data = error
         key = f"{container.key}#{number}" if row.key is None else row.key

@@ -41,7 +41,10 @@ class Roles(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a table is read: the columns that play a part, and the others with their types."""
+    """How a table is read: the columns that play a part, and those it carries with their types.
+
+    A split is carried too, as text: which rule splits the images is the recipe's affair.
+    """
 
     roles: Roles
     carried: pa.Schema
@@ -90,8 +93,12 @@ def lay_out(table: Table, declared: tuple[tuple[str, str], ...], version: str) -
     version_name = next((name for name in _VERSION_NAMES if name in natural and name not in wanted.values()), None)
     roles = Roles(image, role("label", "label"), role("split", "split"), role("id", "id"), version_name)
     fields = []
+    taken = {roles.image, roles.label, roles.id, roles.version}
     for name, kind in natural.items():
-        if name in roles:
+        if name in taken:
+            continue
+        if name == roles.split:
+            fields.append(pa.field(name, pa.string()))
             continue
         if name in wanted and name not in ROLES:
             fields.append(pa.field(name, TYPES[wanted[name]]))

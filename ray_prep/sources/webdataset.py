@@ -90,6 +90,10 @@ class WebDataset:
     def carried_columns(self) -> pa.Schema:
         return CARRIED
 
+    def split_column(self) -> None:
+        """Return None: names of tars and folders tell splits."""
+        return
+
     def class_names(self) -> None:
         """Return None: labels are members of the tars."""
         return

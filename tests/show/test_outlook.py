@@ -72,6 +72,18 @@ def test_bytes_of_encoded_images_are_measured(collection: Collection) -> None:
     assert rows_bytes / 2 < found.bytes < rows_bytes * 2
 
 
+def test_a_plan_warns_as_the_build_does(collection: Collection) -> None:
+    """Splits that the source tells and nobody takes, and a split to augment that is empty: the same lines, before any work."""
+    source = collection.manifest(["image,split", "pictures/cat/06.jpg,train", "pictures/cat/09.jpg,test"])
+    recipe = collection.recipe(source=source, split=None)
+    found = outlook(recipe)
+    assert "  warning: split: the source's column 'split' tells splits (test 1, train 1)" in outlook_text(found)
+    assert found.warnings == build(recipe, engine="local", workers=0).warnings
+    recipe = collection.recipe(collection.home / "other", source=source, split={"by": "source"}, augment={"copies": 1, "splits": ["fold"]})
+    assert found.to_dict()["warnings"] == found.warnings
+    assert any("no image is in the split 'fold'; there are test, train" in line for line in outlook(recipe).warnings)
+
+
 def test_explain_refuses_a_key_nobody_knows(collection: Collection) -> None:
     """Before and after a build; a likely key is named."""
     file = collection.file()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -79,21 +80,23 @@ def test_columns_are_named_and_typed(folder: Path) -> None:
     first, second = _items(source)
     assert (first.key, first.label, first.split) == ("S1", "cat", "train")
     assert first.columns == {
+        "fold": "train",
         "age": 7,
         "score": np.float32(0.1).item(),
         "seen": datetime.datetime(2024, 5, 1, 10, tzinfo=datetime.UTC),
         "born": datetime.date(2020, 2, 29),
         "ok": True,
     }
-    assert set(second.columns.values()) == {None}
-    assert source.carried_columns().types == [pa.int32(), pa.float32(), TIMESTAMP, pa.date32(), pa.bool_()]
+    assert second.columns == {"fold": "val", **dict.fromkeys(types)}
+    assert source.carried_columns().types == [pa.string(), pa.int32(), pa.float32(), TIMESTAMP, pa.date32(), pa.bool_()]
 
 
 @pytest.mark.parametrize("name", ["uri", "image", "path", "file_name"])
 def test_usual_names_are_found(folder: Path, name: str) -> None:
     """Without a word in the recipe the usual names play their parts; only the first image column does, the others are carried."""
     (item,) = _items(_manifest(folder, "list.csv", f"file_name_2,{name},label,split,id\nx,a.jpg,cat,test,k1\n"))
-    assert (item.key, item.uri, item.label, item.split, item.columns) == ("k1", str(folder / "a.jpg"), "cat", "test", {"file_name_2": "x"})
+    assert (item.key, item.uri, item.label, item.split) == ("k1", str(folder / "a.jpg"), "cat", "test")
+    assert item.columns == {"file_name_2": "x", "split": "test"}
     (item,) = _items(_manifest(folder, "both.csv", "path,uri\nx,a.jpg\n"))
     assert (item.key, item.columns) == ("a.jpg", {"path": "x"})
 
@@ -326,3 +329,20 @@ def test_a_manifest_streams(folder: Path) -> None:
     assert next(items).key == "a.jpg"
     with pytest.raises(RecipeError, match="line 20002"):
         list(items)
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl", "list.parquet"])
+def test_a_split_is_carried_as_text(folder: Path, name: str) -> None:
+    """What a split column says is told as a split and carried as text, whatever its type; one that plays another part is that part's."""
+    rows = [{"uri": "a.jpg", "fold": 3, "weight": 2}, {"uri": "b.jpg", "fold": None, "weight": 2}]
+    if name.endswith("csv"):
+        content: Any = "uri,fold,weight\na.jpg,3,2\nb.jpg,,2\n"
+    else:
+        content = pa.Table.from_pylist(rows) if name.endswith("parquet") else "".join(json.dumps(row) + "\n" for row in rows)
+    source = _manifest(folder, name, content, columns={"split": "fold"})
+    assert source.split_column() == "fold"
+    assert source.carried_columns().field("fold").type == pa.string()
+    assert [(item.split, item.columns["fold"]) for item in _items(source)] == [("3", "3"), (None, None)]
+    twofold = _manifest(folder, name, content, columns={"split": "fold", "label": "fold"})
+    assert twofold.carried_columns().names == ["weight"]
+    assert _items(twofold)[0].label == "3"

@@ -92,7 +92,9 @@ def test_rows_are_items(tmp_path: Path) -> None:
     assert {item.version for item, _ in found} == {f"{stat.st_size}-{stat.st_mtime_ns}"}
     assert [item.split for item, _ in found] == ["test", *["val"] * 9]
     assert [(item.label, item.label_id) for item, _ in found] == [(str(row), row) for row in range(10)]
-    assert [item.columns for item, _ in found] == [{"size": row} for row in range(10)]
+    assert [item.columns for item, _ in found] == [{"split": None if row else "test", "size": row} for row in range(10)]
+    source = ParquetImages(str(tmp_path))
+    assert (source.split_column(), source.carried_columns().names) == ("split", ["split", "size"])
 
 
 def test_ids_are_keys(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_ids_are_keys(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"image": pictures(2), "sku": [7, 8], "fold": ["a", "b"], "kind": [b"cat", b"\xff"]})
     found = read(tmp_path, id="sku", split="fold", label="kind")
     assert reasons(found) == [("7", ""), ("8", "annotation_invalid")]
-    assert (found[0][0].split, found[0][0].label) == ("a", "cat")
+    assert (found[0][0].split, found[0][0].label, found[0][0].columns) == ("a", "cat", {"fold": "a"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""What a person should hear of a recipe and its source, though nothing of it is wrong: said by `plan` and `build` alike, a line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ray_prep.recipe import Recipe
+    from ray_prep.survey import Survey
+
+_NAMES_SHOWN = 5
+
+
+def source_advice(recipe: Recipe, found: Survey) -> Iterator[str]:
+    """Yield where a recipe leaves something of its source unused, or asks for what the source has not.
+
+    Args:
+        recipe: What is asked for.
+        found: What the source offers.
+    """
+    if not recipe.data.get("split"):
+        yield from _untaken_splits(recipe, found)
+    if not recipe.source.is_container:  # what containers hold is known when they are read
+        for split in recipe.copies.splits:
+            if recipe.copies.copies and not found.counts[split]:
+                yield f"augment.splits: no image is in the split {split!r}; there are {', '.join(sorted(found.counts))}"
+
+
+def _untaken_splits(recipe: Recipe, found: Survey) -> Iterator[str]:
+    """Yield that the source tells splits and the recipe says nothing of any: a test set would be trained on."""
+    column = recipe.source.split_column()
+    if not found.told.keys() - recipe.split.ratios.keys() and not (column and recipe.source.is_container):
+        return
+    who = f"the source's column {column!r} tells" if column else "the source's folders and names tell"
+    told = [name if recipe.source.is_container else f"{name} {count}" for name, count in sorted(found.told.items())]
+    shown = f" ({', '.join(told[:_NAMES_SHOWN])}{', …' if len(told) > _NAMES_SHOWN else ''})" if told else ""
+    without = found.counts.total() - found.told.total()
+    lacking = f", once the other {without} have one, too" if without and not recipe.source.is_container else ""
+    yield f"split: {who} splits{shown}, and all images go to train; `split: {{by: source}}` takes them as told{lacking}"

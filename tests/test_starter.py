@@ -1,0 +1,33 @@
+"""A starter recipe says what a person would have written after a look at the source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+from ray_prep.starter import starter_recipe
+from ray_prep.storage import StorageOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Collection
+
+
+def _starter(uri: Path) -> str:
+    return starter_recipe(str(uri), "/out", StorageOptions())
+
+
+def test_splits_of_the_source_are_taken(collection: Collection) -> None:
+    """Split folders and a split column make `by: source`; where some images have none, shares stand there, and a line says why."""
+    home = collection.home / "given"
+    for name in ("train/cat/1.jpg", "train/dog/2.jpg", "valid/cat/2.jpg", "test/dog/3.jpg"):
+        collection.write(f"../given/{name}", collection.pictures["cat/06.jpg"])
+    collection.manifest(["image,split", "pictures/cat/06.jpg,a", "pictures/cat/09.jpg,b"])
+    for uri in (home, collection.home / "list.csv"):
+        assert yaml.safe_load(_starter(uri))["split"] == {"by": "source"}
+    collection.write("../given/cat/4.jpg", collection.pictures["cat/06.jpg"])
+    text = _starter(home)
+    assert yaml.safe_load(text)["split"] == {"train": 0.8, "val": 0.1, "test": 0.1, "by": "key"}
+    assert "# 4 of them are told to be in a split (test, train, val), 1 are not: give these one, then split: {by: source}" in text
