@@ -9,12 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import yaml
-
 from ray_prep.dataset.schema import ImageColumn
 from ray_prep.errors import RecipeError, did_you_mean
 from ray_prep.image.decode import Decode
 from ray_prep.image.scores import SCORES, SCORES_VERSION, parse_scores
+from ray_prep.notation import read_yaml
 from ray_prep.override import apply_override, filled
 from ray_prep.sections import Checks, Copies, Filter, Output, Split, check_augmented_splits
 from ray_prep.sources import LATER_LAYOUTS, SOURCES
@@ -89,10 +88,7 @@ class Recipe:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise RecipeError(f"{path}: the recipe cannot be read: {reason}") from None
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(text, str(path))
         try:
             return cls.parse(data, folder=path.resolve().parent, overrides=overrides, name=path.stem)
         except RecipeError as error:
