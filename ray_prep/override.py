@@ -8,9 +8,11 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
-
 from ray_prep.errors import RecipeError
+from ray_prep.notation import read_yaml
+
+# `name`, `name[0]`, `name[0][1]`; and `0` for a place in a list, as it was written first.
+_STEP = re.compile(r"([^\[\]]+)((?:\[\d+\])*)")
 
 
 def filled(uri: str, place: str) -> str:
@@ -38,32 +40,69 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
     Args:
         data: A recipe as YAML gives it; written into.
-        override: `output.uri=…`, the value in YAML; a number in the path is a place in a list.
+        override: `output.uri=…` or `preprocess[0].resize.short_side=…`, the value in YAML.
 
     Raises:
-        RecipeError: It is no path with a value, or the path goes through something else.
+        RecipeError: It is no path with a value, the path goes through something that has no fields, or a list is shorter.
     """
     path, equals, text = override.partition("=")
-    names = path.strip().split(".")
-    if not equals or not all(names):
-        raise RecipeError(f"--set {override}: should be a field and a value, such as output.uri=/data/out")
-    try:
-        value = json.loads(json.dumps(yaml.safe_load(text), default=str))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from None
-    place: Any = data
-    for name in names[:-1]:
-        if isinstance(place, list) and name.isdigit() and int(name) < len(place):
-            place = place[int(name)]
-            continue
-        if not isinstance(place, dict):
-            raise RecipeError(f"--set {override}: {path} goes through something that is no mapping")
-        place = place.setdefault(name, {})
-        if place is None:
-            raise RecipeError(f"--set {override}: {name} is empty in the recipe")
-    if isinstance(place, list) and names[-1].isdigit() and int(names[-1]) < len(place):
-        place[int(names[-1])] = value
-    elif isinstance(place, dict):
-        place[names[-1]] = value
-    else:
-        raise RecipeError(f"--set {override}: {path} goes through something that is no mapping")
+    path = path.strip()
+    steps = _steps(path)
+    if not equals or not steps or isinstance(steps[0], int):
+        given = path if equals else override
+        raise RecipeError(
+            f"--set {given}: should be a field and a value, such as output.uri=/data/out or preprocess[0].resize.short_side=256"
+        )
+    value = json.loads(json.dumps(read_yaml(text, f"--set {path}: the value"), default=str))
+    holder: Any = data
+    for number, step in enumerate(steps[:-1]):
+        holder = _entered(holder, step, _written(steps[:number]), path)
+    last = _fitting(holder, steps[-1], _written(steps[:-1]), path)
+    holder[last] = value
+
+
+def _steps(path: str) -> list[str | int]:
+    """Return the names and places a path is made of; none where it is no path."""
+    steps: list[str | int] = []
+    for part in path.split("."):
+        match = _STEP.fullmatch(part)
+        if match is None:
+            return []
+        steps.append(match[1])
+        steps += [int(place) for place in re.findall(r"\d+", match[2])]
+    return steps
+
+
+def _written(steps: list[str | int]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+
+
+def _entered(holder: Any, step: str | int, place: str, path: str) -> Any:
+    """Return what a step leads to; a mapping that is not there is made."""
+    step = _fitting(holder, step, place, path)
+    if isinstance(holder, dict) and step not in holder:
+        holder[step] = {}
+    if holder[step] is None:
+        raise RecipeError(f"--set {path}: {_written([*([place] if place else []), step])} is empty in the recipe")
+    return holder[step]
+
+
+def _fitting(holder: Any, step: str | int, place: str, path: str) -> str | int:
+    """Return a step as what holds it takes it.
+
+    Raises:
+        RecipeError: It takes no such step.
+    """
+    if isinstance(holder, list) and isinstance(step, str) and step.isdecimal():
+        step = int(step)
+    if isinstance(holder, list) and isinstance(step, int):
+        if step < len(holder):
+            return step
+        there = f"its last entry is {place}[{len(holder) - 1}]" if holder else "it is empty"
+        raise RecipeError(f"--set {path}: there is no {place}[{step}]: {there}; places are counted from 0")
+    if isinstance(holder, dict) and isinstance(step, str):
+        return step
+    if isinstance(holder, list):
+        raise RecipeError(f"--set {path}: {place} is a list; say which of its entries, such as {place}[0]")
+    what = "a mapping, whose fields have names" if isinstance(holder, dict) else "no mapping and no list"
+    raise RecipeError(f"--set {path}: goes through {place}, which is {what}")

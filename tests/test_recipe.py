@@ -188,12 +188,22 @@ def test_overrides_go_before_the_file(tmp_path: Path) -> None:
     recipe = Recipe.load(path, ["output.uri=/other", "seed=9", "preprocess.0.resize.short_side=300", "split={train: 0.5, val: 0.5}"])
     assert (recipe.output.uri, recipe.seed, recipe.split.ratios) == ("/other", 9, {"train": 0.5, "val": 0.5})
     assert recipe.preprocess.describe()[0]["params"]["short_side"] == 300
+    recipe = Recipe.load(path, ["preprocess[0].resize.short_side=300", "finish[0]={center_crop: {height: 8, width: 8}}"])
+    assert recipe.preprocess.describe()[0]["params"]["short_side"] == 300
+    assert recipe.spec.height.low == 8
     for override, what in (
         ("output.uri", "--set output.uri: should be a field and a value"),
         ("=3", "should be a field and a value"),
-        ("source.uri.x=3", "goes through something that is no mapping"),
-        ("preprocess.9.resize=3", "goes through something that is no mapping"),
-        ("seed=[", "the value is not YAML"),
+        ("[0].x=3", "should be a field and a value"),
+        ("preprocess[x].resize=3", "should be a field and a value"),
+        ("source.uri.x=3", "--set source.uri.x: goes through source.uri, which is no mapping and no list"),
+        ("source[0]=3", "--set source[0]: goes through source, which is a mapping, whose fields have names"),
+        ("preprocess.9.resize=3", "there is no preprocess[9]: its last entry is preprocess[0]; places are counted from 0"),
+        ("preprocess[9].resize=3", "there is no preprocess[9]: its last entry is preprocess[0]; places are counted from 0"),
+        ("preprocess[1]=flip", "there is no preprocess[1]"),
+        ("preprocess.resize=3", "--set preprocess.resize: preprocess is a list; say which of its entries, such as preprocess[0]"),
+        ("seed=[", "--set seed: the value: not YAML: line 1, column 2: while parsing a flow node"),
+        ("decode={color: rgb, color: gray}", "--set decode: the value: color: stands there twice"),
         ("sead=3", "sead: unknown key; did you mean 'seed'?"),
     ):
         with pytest.raises(RecipeError) as caught:
