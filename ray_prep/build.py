@@ -13,12 +13,12 @@ from ray_prep.base import Base, read_base
 from ray_prep.build_report import RECORDED, BuildReport, made_report, unchanged_report
 from ray_prep.checks import Outcome, check
 from ray_prep.containers import count_members, survey_containers
-from ray_prep.dataset.record import TRAINING, Record, write_record
+from ray_prep.dataset.record import TRAINING, Record, remove_refusal, write_record, write_refusal
 from ray_prep.dataset.schema import delta_schema, table_schema
 from ray_prep.dataset.sums import add_sums, pooled
 from ray_prep.dataset.table import commit
 from ray_prep.duplicates import Holder, holders_of_the_same
-from ray_prep.errors import Interrupted, RecipeError, StorageError, UnitsFailed
+from ray_prep.errors import CheckFailed, Interrupted, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.messages import EVERY
 from ray_prep.plan import PlanFiles, Receipts, carried_columns, check_image, copy_units, freeze, units
 from ray_prep.platform import made_with
@@ -124,22 +124,26 @@ def _build(run: Run) -> BuildReport:
         count_members(found, base, tally, store, folder)
     crossing = _drop_duplicates(run, work, tally, store, base, plan, folder)
     _prove_complete(recipe, found, tally)
-    check(
-        recipe.checks,
-        Outcome(
-            listed=found.listed,
-            accepted=tally.accepted,
-            rejected_by_reason=tally.rejected_by_reason,
-            examples=tally.examples,
-            published=base.record.accepted if base else 0,
-            removed=found.removed if base else 0,
-            cross_split_duplicates=crossing,
-        ),
+    outcome = Outcome(
+        listed=found.listed,
+        accepted=tally.accepted,
+        rejected_by_reason=tally.rejected_by_reason,
+        examples=tally.examples,
+        published=base.record.accepted if base else 0,
+        removed=found.removed if base else 0,
+        cross_split_duplicates=crossing,
     )
+    try:
+        check(recipe.checks, outcome)
+    except (RejectBudgetExceeded, CheckFailed) as refusal:
+        if not tally.rejected:
+            raise
+        raise type(refusal)(f"{refusal}\n{_left_list(run, store, tally)}") from None
     run.progress.stage("publishing")
     report = _publish(run, work, found, tally, store, base)
     try:
         plan.remove()
+        remove_refusal(store)
     except StorageError as error:
         run.warn(f"the plan's files could not be removed, which harms nothing: {error}")
         report = replace(report, warnings=tuple(run.warnings))
@@ -273,6 +277,15 @@ def _prove_complete(recipe: Recipe, found: Survey, tally: Tally) -> None:
     if not tally.accepted and tally.rejected_by_reason.keys() == {"missing"}:
         msg = f"{recipe.source.uri}: none of the pictures that it lists is there, such as {tally.examples['missing']}"
         raise StorageError(f"{msg}; is the path right, and is the storage mounted?")
+
+
+def _left_list(run: Run, store: Store, tally: Tally) -> str:
+    """Leave the list of rejections of a refused build, and return where: what it refuses over is to be looked at."""
+    try:
+        write_refusal(store, run.build_id, tally.rejections())
+    except StorageError as error:
+        return f"The list of all {tally.rejected} rejections could not be written: {error}"
+    return f"All {tally.rejected} rejections: ray-prep rejects {run.recipe.output.uri} --refused"
 
 
 def _publish(run: Run, work: Work, found: Survey, tally: Tally, store: Store, base: Base | None) -> BuildReport:

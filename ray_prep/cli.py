@@ -184,11 +184,17 @@ def rejects(
     target: Target,
     version: Annotated[int | None, typer.Option("--version", help="A version; the newest if not given.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every one, as tab-separated lines.")] = False,  # noqa: FBT002
+    refused: Annotated[bool, typer.Option("--refused", help="Those of the last build, which a check refused.")] = False,  # noqa: FBT002
     endpoint: Endpoint = None,
 ) -> None:
     """Show why images were left out: counts by reason, and the first of each."""
-    from ray_prep.show.report import rejections_text
+    from ray_prep.show.report import refused_text, rejections_text
 
+    if refused:
+        if version is not None:
+            raise RecipeError(f"--version {version}: a refused build is no version; leave out one of --version and --refused")
+        typer.echo(refused_text(target, _storage(endpoint), every=every))
+        return
     typer.echo(rejections_text(_open(target, endpoint, version, None).rejections, every=every))
 
 

@@ -14,10 +14,12 @@ from ray_prep import build
 from ray_prep import open as open_dataset
 from ray_prep.build import BuildReport, Silence
 from ray_prep.checks import Outcome, max_drop, max_rejected
+from ray_prep.dataset.record import read_refusal
 from ray_prep.errors import CheckFailed, Conflict, Interrupted, RayPrepError, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.plan import PlanFiles
 from ray_prep.sections import Checks
 from ray_prep.sources.class_folders import ClassFolders
+from ray_prep.storage import open_store
 from ray_prep.unit import Tick
 
 if TYPE_CHECKING:
@@ -359,8 +361,22 @@ def test_the_budget_refuses(collection: Any) -> None:
     assert caught.value.exit_code == 1
     assert "1 truncated, such as cat/cut_short.jpg" in str(caught.value)
     assert not (collection.target / "_delta_log").exists()
+    assert f"All 2 rejections: ray-prep rejects {collection.target} --refused" in str(caught.value)
+    _, left = read_refusal(open_store(str(collection.target))) or ("", None)
     report = made(collection)
     assert (report.decoded, report.accepted) == (0, 40)
+    assert left is not None
+    assert sorted(left.to_pylist(), key=repr) == sorted(collection.rejections(), key=repr)
+    assert read_refusal(open_store(str(collection.target))) is None
+
+
+def test_a_refusal_without_rejections_leaves_no_list(collection: Any) -> None:
+    """Too few images, none of them rejected: there is nothing to list."""
+    source = collection.manifest(["image", "pictures/cat/06.jpg"])
+    with pytest.raises(CheckFailed) as caught:
+        made(collection, source=source, checks={"min_images": 2})
+    assert "--refused" not in str(caught.value)
+    assert read_refusal(open_store(str(collection.target))) is None
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.29, 29), (0.57, 57), (0.58, 58), (1e-05, 0)])

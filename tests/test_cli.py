@@ -78,6 +78,25 @@ def test_a_build_and_what_follows(collection: Any, capsys: pytest.CaptureFixture
             assert min(sheet.size) > 100
 
 
+def test_what_a_refused_build_left_out(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rejects --refused` lists what the message only counts, before anything is published; after the next publish there is nothing."""
+    target = str(collection.target)
+    assert run(["rejects", target, "--refused"]) == 2
+    assert "no build was refused there since the last one published" in capsys.readouterr().err
+    assert run(["build", str(collection.file(checks={"max_rejected": 0})), "--workers", "0"]) == 1
+    assert f"ray-prep rejects {target} --refused" in capsys.readouterr().err
+    assert run(["rejects", target, "--refused"]) == 0
+    out = capsys.readouterr().out
+    assert re.match(r"build \d{8}T\d{6}Z-[0-9a-f]{6} was refused, and nothing of it published\n2 rejected\n", out)
+    assert run(["rejects", target, "--refused", "--all"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split("\t")[:2] for line in lines[1:]] == [["not_an_image", "dog/web_page.jpg"], ["truncated", "cat/cut_short.jpg"]]
+    assert run(["rejects", target, "--refused", "--version", "0"]) == 2
+    assert "a refused build is no version" in capsys.readouterr().err
+    assert run(["build", str(collection.file()), "--workers", "0"]) == 0
+    assert run(["rejects", target, "--refused"]) == 2
+
+
 def test_init_writes_a_recipe_that_builds(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A starter recipe is right as it is written: layout, classes and sizes are seen; it is never written over."""
     file = collection.home / "starter.yaml"

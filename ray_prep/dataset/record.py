@@ -29,6 +29,8 @@ FORMAT = 1
 # The split that a model learns from: its pixels alone may tell it what is normal.
 TRAINING = "train"
 BUILDS_FOLDER = "_ray_prep/builds"
+# One place, not one a build: only the last refusal matters, and refused nights leave no heap.
+REFUSAL = "_ray_prep/refused.parquet"
 _BATCH_ROWS = 10_000
 
 REJECTIONS = pa.schema(
@@ -233,6 +235,30 @@ def read_rejections(store: Store, path: str) -> Iterator[Rejection]:
 def rejection_batches(store: Store, path: str) -> Iterator[pa.RecordBatch]:
     """Read the same list as Arrow batches with the columns of `REJECTIONS`."""
     return _batches(store, _beside(path, "rejections.parquet"))
+
+
+def write_refusal(store: Store, build_id: str, rejections: Iterable[Rejection]) -> None:
+    """Put the complete list of rejections of a build that was refused, in place of an earlier one's; it belongs to no version.
+
+    Raises:
+        StorageError: Storage is unreachable or refuses.
+    """
+    _put_table(store, REFUSAL, REJECTIONS.with_metadata({"build_id": build_id}), rejections, _rejection_row)
+
+
+def read_refusal(store: Store) -> tuple[str, pa.Table] | None:
+    """Return the last refused build's id and the list of its rejections; None where none was refused since the last publish."""
+    try:
+        with store.open_input(REFUSAL) as file:
+            table = pq.read_table(file)
+    except FileNotFoundError:
+        return None
+    return (table.schema.metadata or {}).get(b"build_id", b"").decode(), table.replace_schema_metadata()
+
+
+def remove_refusal(store: Store) -> None:
+    """Take the list away: a build has published since."""
+    store.delete(REFUSAL)
 
 
 def read_shards(store: Store, path: str) -> Iterator[ShardFacts]:

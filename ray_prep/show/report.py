@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from ray_prep.dataset.record import read_refusal
 from ray_prep.dataset.table import history
 from ray_prep.errors import REASONS, RecipeError
+from ray_prep.storage import absolute_uri, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,6 +163,26 @@ def rejections_text(rejections: pa.Table, *, every: bool = False) -> str:
         first = next(row for row in rows if row["reason"] == reason)
         lines += [f"  {reason:{width}}  {count:>6}  {first['key']}", f"  {'':{width}}  {'':>6}  {first['message']}"]
     return "\n".join(lines)
+
+
+def refused_text(target: str, options: StorageOptions, *, every: bool = False) -> str:
+    """Return the rejections of the last refused build, as `rejections_text` does.
+
+    Args:
+        target: The dataset, which need not be there yet.
+        options: How it is reached.
+        every: Whether each one is wanted.
+
+    Raises:
+        RecipeError: No build was refused since the last one published.
+    """
+    uri = absolute_uri(target)
+    refusal = read_refusal(open_store(uri, options))
+    if refusal is None:
+        raise RecipeError(f"{uri}: no build was refused there since the last one published; without --refused: what the dataset leaves out")
+    build_id, rejections = refusal
+    told = rejections_text(rejections, every=every)
+    return told if every else f"build {build_id} was refused, and nothing of it published\n{told}"
 
 
 def log_text(target: str, options: StorageOptions) -> str:
