@@ -23,6 +23,7 @@ from ray_prep.platform import made_with
 from ray_prep.recipe import Recipe
 from ray_prep.sources.container import holds_members
 from ray_prep.storage import open_store
+from ray_prep.survey import precedence
 from ray_prep.work import Frozen, Work, batch_to_items, items_to_batch
 
 if TYPE_CHECKING:
@@ -176,8 +177,8 @@ def _pictures(work: Work, stored: Mapping[str, _Stored], stack: ExitStack) -> It
             if item.key in stored:
                 yield _typed(item, work), data
     else:
-        listed = _listed(work.recipe, stored)
-        items = [_typed(listed[key], work) for key in stored if key in listed]
+        listed = _listed(work, stored)
+        items = [listed[key] for key in stored if key in listed]
         yield from stack.enter_context(fetch(items, source.storage_options))
 
 
@@ -205,19 +206,20 @@ def members(source: ContainerSource, uris: Iterable[str]) -> Iterator[tuple[Item
             return
 
 
-def _listed(recipe: Recipe, stored: Mapping[str, _Stored]) -> dict[str, Item]:
-    """Ask the source for items by key; of several holders of a key, the one that was taken, or else the smallest uri's."""
+def _listed(work: Work, stored: Mapping[str, _Stored]) -> dict[str, Item]:
+    """Ask the source for items by key; of several holders of a key, the one that was taken, or else the one that would be now."""
     found: dict[str, Item] = {}
     missing = set(stored)
-    for item in recipe.source.items(Counter()):
-        if item.key not in missing:
+    for offered in work.recipe.source.items(Counter()):
+        if offered.key not in missing:
             continue
-        if item.uri == stored[item.key].any["source_uri"]:
+        item, was = _typed(offered, work), stored[offered.key].any
+        if (item.uri, item.facts) == (was["source_uri"], was["source_facts"]):
             found[item.key] = item
             missing.discard(item.key)
             if not missing:
                 break
-        elif item.key not in found or item.uri < found[item.key].uri:
+        elif item.key not in found or precedence(item) < precedence(found[item.key]):
             found[item.key] = item
     return found
 

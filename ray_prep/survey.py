@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -133,16 +134,22 @@ def _without_new_columns(item: Item, names: set[str]) -> Item:
     return replace(item, columns={name: value for name, value in item.columns.items() if name in names})
 
 
+def precedence(item: Item) -> tuple[str, str, str, str]:
+    """Return what holders of one key are compared by: the smallest stays.
+
+    Two rows of a manifest may name one key and one uri and say different things of it. Then what they say decides, version, facts and
+    split, never which of them comes first: a shuffled manifest makes the same dataset.
+    """
+    return item.uri, item.version, item.facts, item.split or ""
+
+
 def _in_order(items: list[Item]) -> Iterator[list[Item]]:
-    """Yield the holders of each key, keys in order, the smallest uri first."""
-    items.sort(key=lambda item: (order(item.key), item.key, item.uri))
-    holders: list[Item] = []
-    for item in items:
-        if holders and holders[0].key != item.key:
-            yield holders
-            holders = []
-        holders.append(item)
-    if holders:
+    """Yield the holders of each key, keys in order, the one that stays first."""
+    items.sort(key=lambda item: (order(item.key), item.key))
+    for _, group in groupby(items, key=lambda item: item.key):
+        holders = list(group)
+        if len(holders) > 1:  # facts are a hash that most items need not be asked for
+            holders.sort(key=precedence)
         yield holders
 
 
@@ -150,7 +157,10 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
     """Join one bucket of the listing with the same bucket of the published version."""
     live = {one.key: one for one in before if one.columns["state"] == _LIVE}
     rejected = {one.key: one for one in before if one.columns["state"] == _REJECTED}
-    duplicates = {(one.key, one.uri): one.version for one in before if one.columns["state"] == _DUPLICATE}
+    duplicates: dict[tuple[str, str], list[str]] = {}  # versions: a manifest may have one row several times
+    for one in before:
+        if one.columns["state"] == _DUPLICATE:
+            duplicates.setdefault((one.key, one.uri), []).append(one.version)
     for holders in listed:
         if limit is not None and sum(found.counts.values()) >= limit:
             break
@@ -173,11 +183,14 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
             found.duplicates.append(
                 Rejection(other.key, other.uri, other.version, "plan", "duplicate_key", f"{item.uri} has the same key and stays")
             )
-            version = duplicates.pop((other.key, other.uri), None)
-            found.new_duplicates += version is None
-            _count(found, is_known=version is not None, is_same=version == other.version)
+            versions = duplicates.get((other.key, other.uri), [])
+            is_known, is_same = bool(versions), other.version in versions
+            if is_known:
+                versions.remove(other.version if is_same else versions[-1])
+            found.new_duplicates += not is_known
+            _count(found, is_known=is_known, is_same=is_same)
     found.removed += len(live)
-    found.forgotten += len(rejected) + len(duplicates)
+    found.forgotten += len(rejected) + sum(map(len, duplicates.values()))
 
 
 def _count(found: Survey, *, is_known: bool, is_same: bool) -> None:

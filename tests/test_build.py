@@ -148,6 +148,19 @@ def test_two_holders_of_a_key(collection: Any) -> None:
     assert (again.unchanged, again.decoded, again.is_published) == (3, 0, False)
 
 
+def test_two_rows_of_one_image_that_contradict_each_other(collection: Any) -> None:
+    """The same key and uri with two labels: one of them stays, and it is the same one in whatever order the manifest has them."""
+    lines = [f"pictures/cat/06.jpg,{label}" for label in ("owl", "cat", "dog", "cat")]
+    for target, order in (("one", lines), ("other", lines[::-1])):
+        source = collection.manifest(["image,label", *order])
+        report = made(collection, collection.home / target, source=source, split=None, checks={"max_rejected": 1})
+        assert report.rejected_by_reason == {"duplicate_key": 3}
+        again = made(collection, collection.home / target, source=source, split=None, checks={"max_rejected": 1})
+        assert (again.is_published, again.unchanged, again.decoded) == (False, 4, 0)
+    assert collection.shards(collection.home / "one") == collection.shards(collection.home / "other")
+    assert collection.rejections(collection.home / "one") == collection.rejections(collection.home / "other")
+
+
 def test_splits_by_column_keep_a_group_together(collection: Any) -> None:
     """`by: patient` puts all pictures of one patient into one split."""
     lines = [f"pictures/{name},{number // 4}" for number, name in enumerate(sorted(collection.pictures))]

@@ -133,6 +133,36 @@ def test_the_smallest_uri_holds_the_key() -> None:
     assert found.new_duplicates == 1
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    items=st.lists(
+        st.builds(
+            Item,
+            st.just("a"),
+            st.sampled_from(["/1", "/2"]),
+            st.sampled_from(["v1", "v2"]),
+            st.sampled_from([None, "cat", "dog"]),
+            st.sampled_from([None, "train", "val"]),
+        ),
+        min_size=2,
+        max_size=5,
+    ),
+    seed=st.randoms(use_true_random=False),
+)
+def test_who_holds_a_key_follows_from_what_is_listed(items: list[Item], seed: Any) -> None:
+    """Of holders with one uri the smallest version stays, then facts, then split: the order of rows plays no part, nor do equal rows."""
+    found, (kept,) = surveyed(items)
+    smallest = min(items, key=lambda item: (item.uri, item.version, item.facts, item.split or ""))
+    assert kept == replace(smallest, split=kept.split)
+    again, _ = surveyed(items, published(found, [kept], set()))
+    assert again.is_as_published
+    assert (again.unchanged, again.new_duplicates) == (len(items), 0)
+    seed.shuffle(items)
+    shuffled, (same,) = surveyed(items)
+    assert same == kept
+    assert shuffled.duplicates == found.duplicates
+
+
 def test_another_split_rule_changes_items() -> None:
     """An item that is live in another split than the rule gives now is changed."""
     item = Item("a", "/1", "v")

@@ -15,6 +15,7 @@ from ray_prep.show.caption import applied_text
 from ray_prep.show.preview import Pictures, draw, fetched, members, walked
 from ray_prep.sources.container import holds_members
 from ray_prep.storage import is_local, open_store
+from ray_prep.survey import precedence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ def _recipe_and_base(place: str, overrides: Sequence[str], options: StorageOptio
 
 
 def _find(recipe: Recipe, key: str) -> tuple[Item | None, bytes | SampleError | None, list[str]]:
-    """Return the item that holds a key (of several, the one with the smallest uri), its bytes if they were met, and some keys."""
+    """Return the item that holds a key (of several, the one that stays), its bytes if they were met, and some keys."""
     found: Item | None = None
     keys: list[str] = []
     if holds_members(recipe.source):
@@ -96,7 +97,7 @@ def _find(recipe: Recipe, key: str) -> tuple[Item | None, bytes | SampleError | 
                 keys.append(item.key)
         return None, None, keys
     for item in recipe.source.items(Counter()):
-        if item.key == key and (found is None or item.uri < found.uri):
+        if item.key == key and (found is None or precedence(item) < precedence(found)):
             found = item
         if len(keys) < _KEYS_COMPARED:
             keys.append(item.key)
