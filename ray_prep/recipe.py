@@ -9,9 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ray_prep.dataset.schema import ImageColumn
+from ray_prep.branches import Branches
+from ray_prep.dataset.schema import MAX_IMAGE_BYTES, ImageColumn
 from ray_prep.errors import RecipeError, did_you_mean
 from ray_prep.image.decode import Decode
+from ray_prep.image.encode import LONGEST_SIDES
 from ray_prep.image.scores import SCORES, SCORES_VERSION, parse_scores
 from ray_prep.notation import read_yaml
 from ray_prep.override import apply_override, filled
@@ -152,12 +154,16 @@ class Recipe:
         """Follow the specs of both branches to the end.
 
         Raises:
-            RecipeError: A step cannot work on any image, the branches part, or the output cannot hold what comes out.
+            RecipeError: No image is let in, a step cannot work on any, the branches part, or the output cannot hold what comes out.
         """
+        side, most = self.filter.min_side, self.decode.max_pixels
+        if side * side > most:
+            msg = f"filter.min_side: {side} x {side} pixels are more than decode.max_pixels allows, {most:,}: no image would be left"
+            raise RecipeError(msg)
         self.check_constants()
         end = self.spec
         if self.copies.copies:
-            self._check_branches(end, self.augmented_spec)
+            self.branches.check_alike(is_fixed=self.output.shape == "fixed")
         if self.output.shape == "fixed" and not end.is_fixed:
             last = self.finish.steps[-1].place if self.finish.steps else "the last step"
             msg = (
@@ -168,6 +174,19 @@ class Recipe:
         if self.output.image != "tensor" and end.dtype != "uint8":
             msg = f"output.image: {self.output.image} holds uint8, and images end as {end.dtype}; use tensor, or leave out the float steps"
             raise RecipeError(msg)
+        self._check_stored(end)
+
+    def _check_stored(self, end: Spec) -> None:
+        """Refuse images that are too large to be stored, however small they come."""
+        encoding, height, width = self.output.image, end.height.low, end.width.low
+        longest = LONGEST_SIDES.get(encoding)
+        if longest is not None and max(height, width) > longest:
+            msg = f"{self.branches.sized_by}: images leave it with {height} x {width} pixels or more, and {encoding} holds no side above "
+            raise RecipeError(f"{msg}{longest:,}; make them smaller, or set output.image to png or tensor")
+        least_bytes = height * width * end.channels * end.itemsize
+        if encoding == "tensor" and least_bytes > MAX_IMAGE_BYTES:
+            msg = f"{self.branches.sized_by}: an image of {height} x {width} x {end.channels} {end.dtype} has {least_bytes:,} bytes"
+            raise RecipeError(f"{msg}, and Parquet holds values below 2 GiB; make it smaller")
 
     def check_constants(self) -> None:
         """Refuse `normalize: dataset` where its constants could not be measured.
@@ -181,28 +200,6 @@ class Recipe:
         if self.needs_constants and self.split.ratios and not self.split.ratios.get("train"):
             msg = "normalize: dataset takes its constants from the split `train`, and split gives it no share"
             raise RecipeError(msg)
-
-    def _check_branches(self, original: Spec, copy: Spec) -> None:
-        for what in ("channels", "dtype", "value_range"):
-            if getattr(original, what) != getattr(copy, what):
-                raise RecipeError(self._parting(what, original, copy))
-        if self.output.shape == "fixed":
-            for what in ("height", "width"):
-                if getattr(original, what) != getattr(copy, what):
-                    raise RecipeError(self._parting(what, original, copy))
-
-    def _parting(self, what: str, original: Spec, copy: Spec) -> str:
-        """Say at which step the two branches part: the last one on the copies' way that changes what differs."""
-        place = "augment.transforms"
-        before = self.preprocess.specs(self.start)[-1] if self.preprocess.steps else self.start
-        for step, after in zip(self.augment.steps, self.augment.specs(before), strict=True):
-            if getattr(after, what) != getattr(before, what):
-                place = f"{step.place}.{step.name}"
-            before = after
-        return (
-            f"{place}: here augmented copies part from originals in {what}: originals end as {original}, copies as {copy}; "
-            "both must end alike, so undo the difference in finish (center_crop, resize, letterbox, to_float …)"
-        )
 
     @property
     def needs_constants(self) -> bool:
@@ -221,15 +218,20 @@ class Recipe:
         side = Interval(self.filter.min_side)
         return Spec(side, side, 3 if self.decode.color == "rgb" else 1)
 
+    @property
+    def branches(self) -> Branches:
+        """The ways of originals and copies."""
+        return Branches(self.start, self.preprocess, self.augment, self.finish)
+
     @cached_property
     def spec(self) -> Spec:
         """What every stored original is known to be; raises RecipeError where the chain cannot fit."""
-        return (*(self.start,), *(self.preprocess + self.finish).specs(self.start))[-1]
+        return self.branches.original
 
     @cached_property
     def augmented_spec(self) -> Spec:
         """What every stored copy is known to be; raises RecipeError where the chain cannot fit."""
-        return (*(self.start,), *(self.preprocess + self.augment + self.finish).specs(self.start))[-1]
+        return self.branches.copy
 
     @property
     def image_column(self) -> ImageColumn:

@@ -7,6 +7,10 @@ from typing import Self
 
 from ray_prep.errors import RecipeError
 
+# What a step may make. OpenCV reads and writes no longer side; a larger picture does not fit a worker beside the one it came from.
+MAX_SIDE_PX = 1 << 20
+MAX_PIXELS = 200_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -106,6 +110,17 @@ class Spec:
             notes=notes,
         )
 
+    def check_size(self) -> None:
+        """Refuse a size that no image can have here.
+
+        Raises:
+            RecipeError: The smallest possible image has a side above `MAX_SIDE_PX`, or more than `MAX_PIXELS`.
+        """
+        height, width = self.height.low, self.width.low
+        if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
+            limits = f"a step makes {MAX_PIXELS:,} pixels at the most, and no side above {MAX_SIDE_PX:,}"
+            raise RecipeError(f"it makes images of {self.height} x {self.width}; {limits}")
+
     def admits(self, height: int, width: int, channels: int, dtype: str) -> bool:
         """Return whether an image of this shape and dtype is one the spec speaks of."""
         return height in self.height and width in self.width and channels == self.channels and dtype == self.dtype
@@ -116,11 +131,16 @@ class Spec:
         return self.height.is_exact and self.width.is_exact
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of one channel of one pixel."""
+        return 1 if self.dtype == "uint8" else 4
+
+    @property
     def max_bytes(self) -> int | None:
         """Bytes of the largest possible image; None where nothing bounds it."""
         if self.height.high is None or self.width.high is None:
             return None
-        return self.height.high * self.width.high * self.channels * (1 if self.dtype == "uint8" else 4)
+        return self.height.high * self.width.high * self.channels * self.itemsize
 
     def __str__(self) -> str:
         """Return `256.. x 256.. x 3 uint8 [0, 255]` (height first), as `plan` prints it."""

@@ -107,6 +107,41 @@ def parse(**sections: Any) -> Recipe:
             {"split": {"val": 1}, "finish": [*BASE["finish"], {"normalize": {"mean": "dataset", "std": "dataset"}}]},
             "split gives it no share",
         ),
+        # sizes that no image can have
+        ({"filter": {"min_side": 100_000}}, "filter.min_side: 100000 x 100000 pixels are more than decode.max_pixels allows, 100,000,000"),
+        (
+            {"preprocess": [{"resize": {"short_side": 10**8}}]},
+            "preprocess[0].resize: short_side: should be 1,048,576 pixels at the most, got 100000000",
+        ),
+        ({"preprocess": [{"resize": {"long_side": 10**8}}]}, "preprocess[0].resize: long_side: should be 1,048,576 pixels at the most"),
+        (
+            {"preprocess": [{"resize": {"short_side": 20_000}}]},
+            "preprocess[0].resize: it makes images of 20000.. x 20000..; a step makes 200,000,000 pixels at the most",
+        ),
+        (
+            {"preprocess": [{"resize": {"letterbox": {"height": 20_000, "width": 20_000}}}]},
+            "preprocess[0].resize: it makes images of 20000 x",
+        ),
+        ({"finish": [{"pad": {"height": 10**8, "width": 8}}]}, "finish[0].pad: height: should be 1,048,576 pixels at the most"),
+        ({"finish": [{"pad": {"top": 10**6, "left": 10**6}}]}, "finish[0].pad: it makes images of 1000256.. x 1000256.."),
+        ({"finish": [{"center_crop": {"height": 10**5, "width": 10**5}}]}, "finish[0].center_crop: it makes images of 100000 x 100000"),
+        ({"finish": [{"Resize": {"height": 10**8, "width": 10**8}}]}, "finish[0].Resize: it makes images of 100000000 x 100000000"),
+        (
+            {"augment": {"copies": 1, "transforms": [{"PadIfNeeded": {"min_height": 10**5, "min_width": 10**5}}]}},
+            "augment.transforms[0].PadIfNeeded: it makes images of 100000.. x 100000..",
+        ),
+        (
+            {"finish": [{"center_crop": {"height": 20_000, "width": 8}}, "grayscale"], "output": {"uri": "/t", "image": "webp"}},
+            "finish[0].center_crop: images leave it with 20000 x 8 pixels or more, and webp holds no side above 16,383; make them smaller",
+        ),
+        (
+            {"finish": [{"center_crop": {"height": 70_000, "width": 8}}], "output": {"uri": "/t", "image": "jpeg"}},
+            "and jpeg holds no side above 65,535; make them smaller, or set output.image to png or tensor",
+        ),
+        (
+            {"finish": [{"center_crop": {"height": 14_000, "width": 14_000}}, "to_float"]},
+            "finish[0].center_crop: an image of 14000 x 14000 x 3 float32 has 2,352,000,000 bytes, and Parquet holds values below 2 GiB",
+        ),
         # a chain whose two branches part
         (
             {"augment": {"copies": 1, "transforms": [CROP, "to_float"]}},

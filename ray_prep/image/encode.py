@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 95
 WEBP_QUALITY = 90
+# Pixels, by encoding.
+LONGEST_SIDES = {"jpeg": 65535, "png": (1 << 31) - 1, "webp": 16383}
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
@@ -26,7 +28,7 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     Raises:
         ValueError: Another dtype or shape, or a side above 65,535.
     """
-    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY], longest=65535)
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY], longest=LONGEST_SIDES["jpeg"])
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
@@ -37,7 +39,7 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     Raises:
         ValueError: Another dtype or shape.
     """
-    return _encode(".png", image, [], longest=(1 << 31) - 1)
+    return _encode(".png", image, [], longest=LONGEST_SIDES["png"])
 
 
 def encode_webp(image: NDArray[np.uint8]) -> bytes:
@@ -49,7 +51,7 @@ def encode_webp(image: NDArray[np.uint8]) -> bytes:
         ValueError: Another dtype or shape.
         LimitError: `too_large`: a side above 16,383.
     """
-    return _encode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY], longest=16383)
+    return _encode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY], longest=LONGEST_SIDES["webp"])
 
 
 def _encode(suffix: str, image: NDArray[Any], parameters: Sequence[int], *, longest: int) -> bytes:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ray_prep.spec import Interval, Spec
-from ray_prep.transforms.transform import Fill, Image, check_fill, check_parameters, check_size, filled, scalar, with_image
+from ray_prep.transforms.transform import Fill, Image, check_fill, check_sides, check_size, filled, scalar, with_image
 
 if TYPE_CHECKING:
     from ray_prep.sample import Sample
@@ -39,7 +39,7 @@ class CenterCrop:
     width: int
 
     def __post_init__(self) -> None:
-        check_parameters(self, "height", "width", low=1)
+        check_sides(self, "height", "width", low=1)
 
     def output_spec(self, spec: Spec, /) -> Spec:
         return spec.at_least(self.height, self.width, "it").sized(Interval.exactly(self.height), Interval.exactly(self.width))
@@ -79,8 +79,8 @@ class Crop:
     left: int = 0
 
     def __post_init__(self) -> None:
-        check_parameters(self, "height", "width", low=1)
-        check_parameters(self, "top", "left", low=0)
+        check_sides(self, "height", "width", low=1)
+        check_sides(self, "top", "left", low=0)
 
     def output_spec(self, spec: Spec, /) -> Spec:
         spec = spec.at_least(self.top + self.height, self.left + self.width, "it")
@@ -129,8 +129,8 @@ class Pad:
     fill: Fill = 0.0
 
     def __post_init__(self) -> None:
-        check_parameters(self, "height", "width", low=1)
-        check_parameters(self, "top", "bottom", "left", "right", low=0)
+        check_sides(self, "height", "width", low=1)
+        check_sides(self, "top", "bottom", "left", "right", low=0)
         has_margins = any((self.top, self.bottom, self.left, self.right))
         has_sides = self.height is not None or self.width is not None
         if has_margins == has_sides:

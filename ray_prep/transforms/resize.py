@@ -11,8 +11,8 @@ import numpy as np
 
 from ray_prep.errors import LimitError
 from ray_prep.image.shrink import shrink
-from ray_prep.spec import Interval, Spec
-from ray_prep.transforms.transform import Fill, Image, check_fill, check_parameters, filled, scalar, with_image
+from ray_prep.spec import MAX_PIXELS, Interval, Spec
+from ray_prep.transforms.transform import Fill, Image, check_fill, check_sides, filled, scalar, with_image
 
 if TYPE_CHECKING:
     from ray_prep.sample import Sample
@@ -30,8 +30,6 @@ _PARTED = ("area", "linear", "nearest")
 # Lines of a picture beyond those that lie below a part of the result.
 _NEIGHBOURS = 8
 _OVERSHOOTING = ("cubic", "lanczos4")
-# A 1 x 30000 picture with short_side 256 would become 256 x 7.7 million; no training image is that large.
-_MAX_PIXELS = 200_000_000
 _EIGHTHS = 8
 
 
@@ -50,7 +48,7 @@ class Letterbox:
     fill: Fill = 0.0
 
     def __post_init__(self) -> None:
-        check_parameters(self, "height", "width", low=1)
+        check_sides(self, "height", "width", low=1)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Resize:
     interpolation: Interpolation = "auto"
 
     def __post_init__(self) -> None:
-        check_parameters(self, "height", "width", "short_side", "long_side", low=1)
+        check_sides(self, "height", "width", "short_side", "long_side", low=1)
         ways = [self.height is not None or self.width is not None, *(way is not None for way in self._ways)]
         if sum(ways) != 1:
             msg = "give exactly one of height and width, short_side, long_side, letterbox"
@@ -164,7 +162,7 @@ class Resize:
             LimitError: `too_large`.
         """
         height, width = self._picture(sample.height, sample.width)
-        if height * width > _MAX_PIXELS:
+        if height * width > MAX_PIXELS:  # 1 x 30000 with short_side 256 would become 256 x 7.7 million
             message = f"{sample.height}x{sample.width} would become {height}x{width}; filter.max_aspect keeps such pictures out"
             raise LimitError("too_large", message)
         return height, width

@@ -10,6 +10,7 @@ import numpy as np
 
 from ray_prep.errors import LimitError, RecipeError
 from ray_prep.sample import Sample
+from ray_prep.spec import MAX_SIDE_PX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +78,7 @@ class Step:
         """
         try:
             result = self.transform.output_spec(spec)
+            result.check_size()
         except RecipeError as error:
             raise RecipeError(f"{self.place}.{self.name}: {error}") from None
         return self.annotated(spec, result)
@@ -111,6 +113,19 @@ def check_parameters(step: object, *names: str, low: float, high: float = math.i
                 bound = f"above {low:g}" if is_open else f"{low:g} or more"
                 wanted = bound if high == math.inf else f"above {low:g}, at most {high:g}" if is_open else f"from {low:g} to {high:g}"
                 raise ValueError(f"{name}: should be {wanted}, got {number!r}")
+
+
+def check_sides(step: object, *names: str, low: int) -> None:
+    """Refuse numbers of pixels that no side of an image can have.
+
+    Raises:
+        ValueError: The parameter, what it should be, and what was given.
+    """
+    check_parameters(step, *names, low=low)
+    for name in names:
+        value = getattr(step, name)
+        if value is not None and value > MAX_SIDE_PX:
+            raise ValueError(f"{name}: should be {MAX_SIDE_PX:,} pixels at the most, got {value}")
 
 
 def with_image(sample: Sample, image: Image, applied: tuple[Mapping[str, Any], ...] | None = None) -> Sample:
