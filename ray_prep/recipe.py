@@ -17,7 +17,7 @@ from ray_prep.image.encode import LONGEST_SIDES
 from ray_prep.image.scores import SCORES, SCORES_VERSION, parse_scores
 from ray_prep.notation import read_yaml
 from ray_prep.override import apply_override, filled
-from ray_prep.sections import Checks, Copies, Filter, Output, Split, check_augmented_splits
+from ray_prep.sections import Checks, Copies, Filter, Output, Split, check_augmented_splits, check_copies_fit
 from ray_prep.sources import LATER_LAYOUTS, SOURCES
 from ray_prep.spec import Interval, Spec
 from ray_prep.storage import absolute_uri
@@ -187,6 +187,8 @@ class Recipe:
         if encoding == "tensor" and least_bytes > MAX_IMAGE_BYTES:
             msg = f"{self.branches.sized_by}: an image of {height} x {width} x {end.channels} {end.dtype} has {least_bytes:,} bytes"
             raise RecipeError(f"{msg}, and Parquet holds values below 2 GiB; make it smaller")
+        if encoding == "tensor":
+            check_copies_fit(self.copies, least_bytes)
 
     def check_constants(self) -> None:
         """Refuse `normalize: dataset` where its constants could not be measured.

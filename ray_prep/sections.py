@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from ray_prep.sample import Item
 
+# All rows of one image are made and held together, for they stand or fall together.
+MOST_COPIES = 1000
+MOST_ROW_BYTES = 1_000_000_000
+
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -88,7 +92,7 @@ class Copies:
     """How many augmented copies an image gets, and in which splits; the keys of `augment` beside `transforms`.
 
     Args:
-        copies: Copies of each image beside the original.
+        copies: Copies of each image beside the original; 1000 at the most.
         keep_original: Whether the image itself is stored too.
         splits: The splits that are augmented; others hold originals only.
     """
@@ -100,6 +104,9 @@ class Copies:
     def __post_init__(self) -> None:
         if self.copies < 0:
             msg = f"copies should be 0 or more, got {self.copies}"
+            raise ValueError(msg)
+        if self.copies > MOST_COPIES:
+            msg = f"copies should be {MOST_COPIES} at the most, got {self.copies}: all copies of an image are made and held together"
             raise ValueError(msg)
         if not self.keep_original and self.copies == 0:
             msg = "keep_original: false with copies: 0 would store nothing; set copies to 1 or more"
@@ -240,6 +247,25 @@ class Checks:
             if count is not None and count < 0:
                 msg = f"{name} is a number of images, so 0 or more, got {count}"
                 raise ValueError(msg)
+
+
+def check_copies_fit(copies: Copies, image_bytes: int) -> None:
+    """Refuse more copies than a worker can hold at once.
+
+    Args:
+        copies: How many.
+        image_bytes: What one of them takes at least.
+
+    Raises:
+        RecipeError: They are more than a gigabyte.
+    """
+    total_bytes = copies.copies * image_bytes
+    if total_bytes > MOST_ROW_BYTES:
+        msg = (
+            f"augment.copies: {copies.copies} copies of {image_bytes:,} bytes are {total_bytes / 1e9:.1f} GB an image, and a worker holds "
+            f"all of them at once; {MOST_ROW_BYTES // image_bytes} would fit"
+        )
+        raise RecipeError(msg)
 
 
 def check_augmented_splits(copies: Copies, split: Split) -> None:

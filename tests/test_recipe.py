@@ -74,6 +74,14 @@ def parse(**sections: Any) -> Recipe:
         ({"checks": {"cross_split_duplicates": -1}}, "checks: cross_split_duplicates is a number of images, so 0 or more, got -1"),
         ({"checks": {"max_rejected": float("nan")}}, "checks.max_rejected: should be a finite number, got nan"),
         ({"augment": {"copies": -1}}, "augment: copies should be 0 or more, got -1"),
+        (
+            {"augment": {"copies": 100_000}},
+            "augment: copies should be 1000 at the most, got 100000: all copies of an image are made and held",
+        ),
+        (
+            {"augment": {"copies": 1000}, "finish": [*BASE["finish"], {"resize": {"height": 512, "width": 512}}, "to_float"]},
+            "augment.copies: 1000 copies of 3,145,728 bytes are 3.1 GB an image, and a worker holds all of them at once; 317 would fit",
+        ),
         ({"augment": {"copies": 0, "keep_original": False}}, "would store nothing; set copies to 1 or more"),
         (
             {"augment": {"copies": 1, "splits": ["trian"]}},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ray_prep.errors import SampleError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Enough for a guess within a factor of two, in a second or so.
 MOST_ITEMS = 16
 _MOST_S = 5.0
+# Of each item so many copies are made; what more of them cost follows from these and one.
+_MOST_COPIES = 16
 # Measured: the peak of a worker on pictures of half a megapixel, with what it reads ahead and the row group it fills.
 _WORKER_BYTES = 500_000_000
 # As stored, upright, and what a resize or a conversion of colours holds beside it.
@@ -62,16 +64,25 @@ def trial(recipe: Recipe, items: Sequence[Item]) -> Trial | None:
         RecipeError: A `python` step is not to be found.
     """
     settle_process()
-    walk = Walk(recipe.freeze([0.5], [0.25]) if recipe.needs_constants else recipe, {})
+    whole = recipe.freeze([0.5], [0.25]) if recipe.needs_constants else recipe
+    count = min(recipe.copies.copies, _MOST_COPIES)
+    walk = Walk(_with_copies(whole, count), {})
+    short_walk = Walk(_with_copies(whole, 1), {})
     with fetch(items, recipe.source.storage_options) as pairs:
         fetched = list(pairs)
     for item, data in fetched:  # libraries are loaded and tables made when the first picture comes
         if _walked(walk, item, data):
             break
-    tried = rejected = stored_bytes = rows = largest = 0
+    tried = rejected = stored_bytes = rows = largest = most_rows = 0
+    seconds = 0.0
     started = time.process_time()
     for item, data in fetched:
-        made = _walked(walk, item, data)
+        made, item_s = _timed(walk, item, data)
+        if recipe.copies.copies > count and len(made) >= count:
+            _, short_s = _timed(short_walk, item, data)
+            item_s += (recipe.copies.copies - count) * max(0.0, item_s - short_s) / (count - 1)
+        seconds += item_s
+        most_rows = max(most_rows, recipe.rows_per_item(item.split or ""))
         tried += 1
         rejected += not made
         rows += len(made)
@@ -81,9 +92,19 @@ def trial(recipe: Recipe, items: Sequence[Item]) -> Trial | None:
             break
     if not tried:
         return None
-    item_s = (time.process_time() - started) / tried
-    needed = _WORKER_BYTES + _ARRAYS_A_PICTURE * walk.recipe.start.channels * largest
-    return Trial(tried, rejected, item_s, stored_bytes / rows if rows else 0.0, needed)
+    row_bytes = stored_bytes / rows if rows else 0.0
+    needed = _WORKER_BYTES + _ARRAYS_A_PICTURE * walk.recipe.start.channels * largest + round(row_bytes * most_rows)
+    return Trial(tried, rejected, seconds / tried, row_bytes, needed)
+
+
+def _with_copies(recipe: Recipe, count: int) -> Recipe:
+    return replace(recipe, copies=replace(recipe.copies, copies=count)) if recipe.copies.copies > count else recipe
+
+
+def _timed(walk: Walk, item: Item, data: bytes | SampleError) -> tuple[list[dict[str, Any]], float]:
+    """Return an item's rows and the seconds of CPU they took."""
+    started = time.process_time()
+    return _walked(walk, item, data), time.process_time() - started
 
 
 def _walked(walk: Walk, item: Item, data: bytes | SampleError) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,8 +14,10 @@ from ray_prep.show.explain import explain
 from ray_prep.show.outlook import outlook, outlook_text
 from ray_prep.show.preview import preview
 from ray_prep.storage import StorageOptions
+from ray_prep.walk import Walk
 
 if TYPE_CHECKING:
+    from ray_prep.sample import Item
     from tests.conftest import Collection
 
 # Runs in CI, not on every save.
@@ -70,6 +72,28 @@ def test_bytes_of_encoded_images_are_measured(collection: Collection) -> None:
     build(recipe, engine="local", workers=0)
     rows_bytes = sum(len(row["image"]) for row in collection.rows().values())
     assert rows_bytes / 2 < found.bytes < rows_bytes * 2
+
+
+def test_many_copies_are_guessed_from_a_few(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan makes some copies, whatever number is asked for; the time of the others is added, and their memory."""
+    made: list[int] = []
+    rows = Walk.rows
+
+    def counted(walk: Walk, split: str, item: Item, data: bytes) -> list[dict[str, Any]]:
+        found = rows(walk, split, item, data)
+        made.append(len(found))
+        return found
+
+    monkeypatch.setattr(Walk, "rows", counted)
+    blur = {"GaussianBlur": {"blur_limit": [11, 11], "p": 1}}
+    trials = [
+        outlook(collection.recipe(split={"train": 1}, augment={"copies": copies, "transforms": [blur]})).trial for copies in (100, 1000)
+    ]
+    assert max(made) == 17
+    assert trials[0] is not None
+    assert trials[1] is not None
+    assert 4 < trials[1].item_s / trials[0].item_s < 20
+    assert trials[1].worker_bytes - trials[0].worker_bytes == 900 * 24 * 24 * 3
 
 
 def test_a_plan_warns_as_the_build_does(collection: Collection) -> None:
