@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 _NAMES_SHOWN = 5
 
 
+def recipe_advice(recipe: Recipe) -> Iterator[str]:
+    """Yield where `augment` makes nothing, or the same again and again."""
+    copies, steps = recipe.copies.copies, recipe.augment.steps
+    is_random = recipe.augment.is_random or recipe.finish.is_random
+    if steps and not copies:
+        yield "augment.transforms: none of them is applied, for augment.copies is 0; set it to 1 or more, or leave them out"
+    elif copies and not steps and not is_random:
+        yield f"augment.copies: {copies} without transforms: every copy is an exact duplicate of its original; write augment.transforms"
+    elif copies > 1 and not is_random:
+        yield f"augment.transforms: nothing in them is random: the {copies} copies of an image are exact duplicates of each other"
+
+
 def source_advice(recipe: Recipe, found: Survey) -> Iterator[str]:
     """Yield where a recipe leaves something of its source unused, or asks for what the source has not.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ray_prep.advice import source_advice
+from ray_prep.advice import recipe_advice, source_advice
 from ray_prep.base import Base, read_base
 from ray_prep.build_report import RECORDED, BuildReport, made_report, unchanged_report
 from ray_prep.checks import Outcome, check
@@ -88,7 +88,7 @@ def build(
 def _build(run: Run) -> BuildReport:
     recipe = run.recipe
     run.progress.stage("listing")
-    for note in dict.fromkeys((*recipe.spec.notes, *(recipe.augmented_spec.notes if recipe.copies.copies else ()))):
+    for note in dict.fromkeys((*recipe.spec.notes, *(recipe.augmented_spec.notes if recipe.copies.copies else ()), *recipe_advice(recipe))):
         run.warn(note)
     store = open_store(recipe.output.uri, recipe.source.storage_options)
     store.check(writing=True)

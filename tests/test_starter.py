@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ray_prep.advice import recipe_advice
+from ray_prep.recipe import Recipe
 from ray_prep.starter import starter_recipe
 from ray_prep.storage import StorageOptions
 
@@ -31,3 +33,14 @@ def test_splits_of_the_source_are_taken(collection: Collection) -> None:
     text = _starter(home)
     assert yaml.safe_load(text)["split"] == {"train": 0.8, "val": 0.1, "test": 0.1, "by": "key"}
     assert "# 4 of them are told to be in a split (test, train, val), 1 are not: give these one, then split: {by: source}" in text
+
+
+def test_copies_are_there_to_be_taken(collection: Collection) -> None:
+    """As it is written nothing needs a warning; with the # of `augment` taken away it is a recipe with copies."""
+    text = _starter(collection.folder)
+    recipe = Recipe.parse(yaml.safe_load(text))
+    assert (recipe.copies.copies, list(recipe_advice(recipe))) == (0, [])
+    lines = text.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("# augment:"))
+    augmented = Recipe.parse(yaml.safe_load("\n".join(line.removeprefix("# ") if at >= first else line for at, line in enumerate(lines))))
+    assert (augmented.copies.copies, len(augmented.augment), list(recipe_advice(augmented))) == (1, 3, [])

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_prep.advice import source_advice
+from ray_prep.advice import recipe_advice, source_advice
 from ray_prep.base import read_base
 from ray_prep.containers import survey_containers
 from ray_prep.cut import item_bytes
@@ -149,7 +149,7 @@ def outlook(recipe: Recipe) -> Outlook:
         trial=tried,
         why=tuple(why),
         late_columns=tuple(late),
-        warnings=tuple(source_advice(recipe, found)),
+        warnings=(*recipe_advice(recipe), *source_advice(recipe, found)),
     )
 
 
