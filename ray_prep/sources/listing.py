@@ -75,6 +75,8 @@ _HIDDEN = re.compile(r"(?:^|/)[._]")
 # How Hadoop marks a folder in an object store.
 _FOLDER_MARKER = "_$folder$"
 _ESCAPED = re.compile(r"(?:%(?:25|[89A-F][0-9A-F]))+")
+_BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_MOST_GLOBS = 1000
 _SURROGATE = re.compile(r"[\udc80-\udcff]")
 
 
@@ -127,12 +129,14 @@ def glob_pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
 
     `*` and `?` stay within a part of the path, `[ab]` and `[!ab]` stand for one character, `**` as a whole part for any number of
     parts, none included, and at the end for everything below. `*.jpg` therefore is a file at the root, `**/*.jpg` one anywhere.
-    Case matters. A closing slash means the same as `/**`.
+    `{jpg,png}` stands for any of its parts, as a shell has it; braces without a comma stand for themselves. Case matters. A closing
+    slash means the same as `/**`.
 
     Raises:
-        ValueError: A glob is empty or leads out of the root.
+        ValueError: A glob is empty, leads out of the root, or stands for too many.
     """
-    return re.compile("|".join(f"(?:{_translated(glob)})" for glob in globs) if globs else r"(?!)", re.DOTALL)
+    spelt = [one for glob in globs for one in _spelt_out(glob)]
+    return re.compile("|".join(f"(?:{_translated(glob)})" for glob in spelt) if spelt else r"(?!)", re.DOTALL)
 
 
 def listed(
@@ -192,6 +196,22 @@ def _nothing(uri: str, what: str, ignored: Counter[str], left_out: int) -> str:
     if left_out:
         reasons.append(f"{left_out} left out by source.include and source.exclude")
     return f"{uri}: lists no {what}; {'; '.join(reasons) or 'nothing lies there'}"
+
+
+def _spelt_out(glob: str) -> list[str]:
+    """Return the globs that one with braces stands for, the innermost braces spelt out first."""
+    waiting, done = [glob], dict[str, None]()
+    while waiting:
+        one = waiting.pop()
+        match = _BRACES.search(one)
+        if match is None:
+            done[one] = None
+        else:
+            waiting += [one[: match.start()] + option + one[match.end() :] for option in match[1].split(",")]
+        if len(waiting) + len(done) > _MOST_GLOBS:
+            msg = f"{glob!r} stands for more than {_MOST_GLOBS} globs; write it with * or ?"
+            raise ValueError(msg)
+    return list(done)
 
 
 def _translated(glob: str) -> str:

@@ -42,6 +42,11 @@ def _write(root: Path, *names: str) -> None:
         ("[a-c]x", ["bx"], ["dx"]),
         ("[]x]", ["]", "x"], ["y"]),
         ("a[b.jpg", ["a[b.jpg"], ["ab.jpg"]),
+        ("*.{jpg,png}", ["a.jpg", "b.png"], ["a.jpeg", "a.{jpg,png}", "x/a.jpg"]),
+        ("{train,val}/**/*.{jp{,e}g,png}", ["train/a.jpg", "val/x/a.jpeg", "train/a.png"], ["test/a.jpg", "train/a.jp"]),
+        ("{a,b}{a,b}.jpg", ["aa.jpg", "ab.jpg", "ba.jpg", "bb.jpg"], ["a.jpg", "aab.jpg"]),
+        ("a{1}.jpg", ["a{1}.jpg"], ["a1.jpg"]),
+        ("a{1,2.jpg", ["a{1,2.jpg"], ["a1.jpg"]),
         ("a.b+c(d).jpg", ["a.b+c(d).jpg"], ["aXb+c(d).jpg"]),
         ("a**b", ["ab", "axxb"], ["a/b"]),
     ],
@@ -58,6 +63,12 @@ def test_globs_stay_below_the_root(glob: str) -> None:
     """An empty glob, and one that leads out, are refused when the recipe is read."""
     with pytest.raises(ValueError, match=r"exclude: .* is no glob below the root"):
         Files("/data", exclude=(glob,))
+
+
+def test_a_glob_that_stands_for_too_many() -> None:
+    """Braces multiply: a glob beyond a thousand is refused, before it is spelt out."""
+    with pytest.raises(ValueError, match=r"include: .* stands for more than 1000 globs"):
+        Files("/data", include=("{a,b}{c,d}" * 20,))
 
 
 def test_taking_nothing_is_refused() -> None:
