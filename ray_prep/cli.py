@@ -92,7 +92,7 @@ def plan(recipe: RecipeFile, overrides: Override = None, json_file: JsonFile = N
 @app.command()
 def preview(
     recipe: RecipeFile,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The PNG to write.")] = Path("preview.png"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg or .webp.")] = Path("preview.png"),
     count: Annotated[int, typer.Option("--count", "-n", help="How many images.", min=1, max=64)] = 6,
     overrides: Override = None,
     rejected: Annotated[bool, typer.Option("--rejected", help="Show rejected images with their reasons instead.")] = False,  # noqa: FBT002
@@ -118,7 +118,9 @@ def preview(
 def explain(
     place: Annotated[str, typer.Argument(metavar="RECIPE|TARGET", help="A recipe file, or a dataset.")],
     key: Annotated[str, typer.Argument(help="The image's key.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Draw its stages into this PNG too.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Draw its stages into this picture too: .png, .jpg or .webp.")
+    ] = None,
     overrides: Override = None,
     endpoint: Endpoint = None,
 ) -> None:

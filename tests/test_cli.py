@@ -171,6 +171,9 @@ def test_each_failure_has_its_code_and_a_line(
         (["build", "RECIPE", "--json", "/"], 2, "--json /: is a folder; name a file"),
         (["build", "RECIPE", "--json", "/no/such/folder/report.json"], 2, "--json /no/such/folder/report.json: there is no folder"),
         (["preview", "RECIPE", "-n", "1", "-o", "RECIPE/sheet.png"], 3, "recipe.yaml"),
+        (["preview", "RECIPE", "-o", "sheet.gif"], 2, "-o sheet.gif: a sheet is written as .png, .jpg, .jpeg, .webp"),
+        (["preview", "RECIPE", "--rejected", "-o", "sheet"], 2, "-o sheet: a sheet is written as .png, .jpg, .jpeg, .webp"),
+        (["explain", "RECIPE", "cat/06.jpg", "-o", "one.bmp"], 2, "-o one.bmp: a sheet is written as .png, .jpg, .jpeg, .webp"),
         (["demo", "HOME"], 2, "is not empty; name a new folder"),
     ],
 )

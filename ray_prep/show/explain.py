@@ -14,6 +14,7 @@ from ray_prep.recipe import Recipe
 from ray_prep.show.caption import applied_text
 from ray_prep.show.preview import Pictures, draw, fetched, members, walked
 from ray_prep.sources.container import holds_members
+from ray_prep.show.sheet import picture_format
 from ray_prep.storage import is_local, open_store
 from ray_prep.survey import precedence
 
@@ -35,14 +36,16 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
         place: A recipe file, or a dataset (whose record holds the recipe).
         key: The item's key.
         overrides: Of the recipe, as for `build`.
-        sheet: A PNG to draw its stages into; None for none.
+        sheet: A picture to draw its stages into (.png, .jpg, .jpeg or .webp); None for none.
         options: How a dataset is reached.
 
     Raises:
-        RecipeError: The place is neither, or no item has the key.
+        RecipeError: The place is neither, no item has the key, or the sheet's name ends otherwise.
         StorageError: Source or dataset cannot be reached.
     """
     recipe, base = _recipe_and_base(place, overrides, options)
+    if sheet is not None:
+        picture_format(sheet)
     item, data, keys = _find(recipe, key)
     published = list(_published(base, key))
     if item is None and not published:

@@ -14,7 +14,7 @@ from ray_prep.errors import RecipeError, SampleError, StorageError
 from ray_prep.image.fetch import fetch
 from ray_prep.seed import order
 from ray_prep.show.caption import applied_text
-from ray_prep.show.sheet import SheetCell, SheetRejection, SheetRow, render_sheet, write_png
+from ray_prep.show.sheet import SheetCell, SheetRejection, SheetRow, picture_format, render_sheet, write_picture
 from ray_prep.sources.container import holds_members
 from ray_prep.transforms.values import Normalize
 from ray_prep.walk import Walk
@@ -60,13 +60,14 @@ def preview(recipe: Recipe, path: Path, count: int) -> None:
 
     Args:
         recipe: What to show.
-        path: The PNG to write.
+        path: The picture to write: .png, .jpg, .jpeg or .webp.
         count: How many images.
 
     Raises:
         StorageError: The source cannot be reached or lists nothing.
-        RecipeError: An image has no split, or a `python` step is not to be found.
+        RecipeError: An image has no split, a `python` step is not to be found, or the path ends otherwise.
     """
+    picture_format(path)
     ignored: Counter[str] = Counter()
     items = list(islice(recipe.source.items(ignored), _NAMES_LOOKED_AT))
     if not items:
@@ -155,7 +156,7 @@ def draw(recipe: Recipe, rows: list[Pictures], path: Path, legend: list[str]) ->
     Args:
         recipe: The recipe they went through.
         rows: The items.
-        path: The PNG to write.
+        path: The picture to write.
         legend: What a reader should know.
     """
     headings = max(([heading for heading, _ in row.stages] for row in rows), key=len, default=[])
@@ -167,7 +168,7 @@ def draw(recipe: Recipe, rows: list[Pictures], path: Path, legend: list[str]) ->
         ", ".join(f"{name} {number}" for name, number in sorted(splits.items())),
     ]
     sheet = render_sheet(recipe.name, [_row(recipe, row) for row in rows], columns=headings, facts=facts, legend=legend)
-    write_png(path, sheet)
+    write_picture(path, sheet)
 
 
 def _row(recipe: Recipe, row: Pictures) -> SheetRow:

@@ -16,7 +16,7 @@ from ray_prep.platform import made_with
 from ray_prep.reproduction import members
 from ray_prep.sample import Item, Rejection
 from ray_prep.seed import order
-from ray_prep.show.sheet import SheetRejection, SheetRow, render_sheet, write_png
+from ray_prep.show.sheet import SheetRejection, SheetRow, picture_format, render_sheet, write_picture
 from ray_prep.sources import NO_COLUMNS
 from ray_prep.sources.container import holds_members
 from ray_prep.storage import open_store
@@ -43,7 +43,7 @@ def preview_rejected(recipe: Recipe, path: Path, count: int) -> int:
 
     Args:
         recipe: Whose rejections.
-        path: The PNG to write; it is not, where no picture was rejected.
+        path: The picture to write (.png, .jpg, .jpeg or .webp); it is not, where no picture was rejected.
         count: How many at the most.
 
     Returns:
@@ -51,8 +51,9 @@ def preview_rejected(recipe: Recipe, path: Path, count: int) -> int:
 
     Raises:
         StorageError: Source or dataset cannot be reached, or the source lists nothing.
-        RecipeError: A `python` step is not to be found.
+        RecipeError: A `python` step is not to be found, or the path ends otherwise.
     """
+    picture_format(path)
     options = recipe.source.storage_options
     base = read_base(recipe.output.uri, options, open_store(recipe.output.uri, options))
     constants = ((0.5,), (0.25,)) if recipe.needs_constants else ((), ())
@@ -70,7 +71,7 @@ def preview_rejected(recipe: Recipe, path: Path, count: int) -> int:
             return 0
         thumbnails = dict(_thumbnails(work, isolation, rejections))
     rows = [SheetRow(one.key, [one.stage], [SheetRejection(one.reason, one.message, thumbnails.get(one.uri))]) for one in rejections]
-    write_png(path, render_sheet(recipe.name, rows, facts=[*facts, f"{len(rows)} are shown"]))
+    write_picture(path, render_sheet(recipe.name, rows, facts=[*facts, f"{len(rows)} are shown"]))
     return len(rows)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ray_prep.errors import StorageError
+from ray_prep.errors import RecipeError, StorageError
+from ray_prep.image.encode import LONGEST_SIDES
 from ray_prep.show.lettering import Color, Lettering
 from ray_prep.show.thumbnail import Pixels, Rgb, fit, to_rgb
 
@@ -29,6 +30,14 @@ _CAPTION_GAP_PX = 7
 _PANEL_PADDING_PX = 14
 _REJECTION_WIDTH_PX = 560
 _MAX_COLUMNS = (MAX_WIDTH_PX - 2 * _MARGIN_PX - _KEY_WIDTH_PX) // (_MIN_TILE_PX + _GUTTER_PX)
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+# Letters are legible at these, and colours of small things not smeared.
+_SAVED_AS: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 4},
+    "JPEG": {"quality": 92, "subsampling": "4:4:4"},
+    "WEBP": {"quality": 92},
+}
 
 _PAGE: Color = (251, 250, 248)
 _TILE: Color = (240, 239, 235)
@@ -175,18 +184,37 @@ def render_sheet(
     return np.array(page, np.uint8)
 
 
-def write_png(path: str | Path, image: Rgb) -> None:
-    """Write a picture as PNG; folders on the way are made.
+def picture_format(path: str | Path) -> str:
+    """Return Pillow's name of the format that a file's name asks for.
+
+    Raises:
+        RecipeError: It asks for none that a sheet is written in.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        msg = f"-o {path}: a sheet is written as {', '.join(_FORMATS)}, and the name ends in {suffix or 'none of these'}"
+        raise RecipeError(msg)
+    return _FORMATS[suffix]
+
+
+def write_picture(path: str | Path, image: Rgb) -> None:
+    """Write a picture in the format that its name asks for; folders on the way are made.
 
     Args:
         path: Where; whatever is there is replaced.
         image: Shape (H, W, 3), red, green, blue.
 
     Raises:
+        RecipeError: The name asks for no such format, or for one that holds no picture of this size.
         StorageError: It cannot be written there.
     """
+    kind = picture_format(path)
+    longest = LONGEST_SIDES[kind.lower()]
+    if max(image.shape[:2]) > longest:
+        size = f"{image.shape[0]} x {image.shape[1]}"
+        raise RecipeError(f"-o {path}: {kind} holds no side above {longest:,}, and the sheet is {size}; write a .png, or fewer images")
     encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, "PNG", compress_level=4)
+    Image.fromarray(image).save(encoded, kind, **_SAVED_AS[kind])
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(encoded.getvalue())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ray_prep.errors import StorageError
-from ray_prep.show.sheet import MAX_WIDTH_PX, SheetCell, SheetRejection, SheetRow, render_sheet, write_png
+from ray_prep.errors import RecipeError, StorageError
+from ray_prep.show.sheet import MAX_WIDTH_PX, SheetCell, SheetRejection, SheetRow, render_sheet, write_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,18 +143,38 @@ def test_captions_default_to_size_and_dtype() -> None:
     )
 
 
-def test_write_png_round_trip(tmp_path: Path) -> None:
+def test_write_picture_round_trip(tmp_path: Path) -> None:
     """The file holds the very pixels; folders on the way are made."""
     sheet = render_sheet("flowers", [_full_row()])
     path = tmp_path / "new" / "sheet.png"
-    write_png(path, sheet)
+    write_picture(path, sheet)
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert np.array_equal(np.asarray(image), sheet)
 
 
-def test_write_png_where_it_cannot_be(tmp_path: Path) -> None:
+def test_write_picture_where_it_cannot_be(tmp_path: Path) -> None:
     """A place that cannot be written is a storage error that names it."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"sheet\.png: the picture cannot be written there"):
-        write_png(tmp_path / "file" / "sheet.png", _photo(4, 4))
+        write_picture(tmp_path / "file" / "sheet.png", _photo(4, 4))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("s.png", "PNG"), ("s.PNG", "PNG"), ("s.jpg", "JPEG"), ("s.jpeg", "JPEG"), ("s.webp", "WEBP")])
+def test_a_sheet_is_what_its_name_says(tmp_path: Path, name: str, kind: str) -> None:
+    """The suffix names the format, in whatever case."""
+    page = np.full((40, 60, 3), PAGE, np.uint8)
+    write_picture(tmp_path / name, page)
+    with Image.open(tmp_path / name) as sheet:
+        assert sheet.format == kind
+        assert np.abs(np.asarray(sheet.convert("RGB")).astype(int) - page).max() <= 3
+
+
+@pytest.mark.parametrize("name", ["s.gif", "s", "s.png.txt"])
+def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
+    """A name that asks for no format we write, and a sheet that a format cannot hold, are told before anything is written."""
+    with pytest.raises(RecipeError, match=r"a sheet is written as \.png, \.jpg, \.jpeg, \.webp, and the name ends in"):
+        write_picture(tmp_path / name, _photo(4, 4))
+    with pytest.raises(RecipeError, match=r"WEBP holds no side above 16,383, and the sheet is 16384 x 4; write a \.png, or fewer images"):
+        write_picture(tmp_path / "s.webp", np.zeros((16384, 4, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
