@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ray_prep.errors import RayPrepError, RecipeError
+from ray_prep.printable import printable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -61,12 +62,12 @@ def init(
 
     text = starter_recipe(uri, target, _storage(endpoint))
     if output is None:
-        typer.echo(text, nl=False)
+        _say(text.rstrip("\n"))
         return
     if output.exists():
         raise RecipeError(f"{output}: is there already; name another file with -o")
     output.write_text(text, encoding="utf-8")
-    typer.echo(f"{output}: look it over, then: ray-prep preview {output} -o sheet.png; ray-prep build {output}")
+    _say(f"{output}: look it over, then: ray-prep preview {output} -o sheet.png; ray-prep build {output}")
 
 
 @app.command()
@@ -74,7 +75,7 @@ def schema() -> None:
     """Print the recipe's JSON Schema, for editors."""
     from ray_prep.recipe_schema import recipe_schema
 
-    typer.echo(json.dumps(recipe_schema(), indent=2))
+    _say(json.dumps(recipe_schema(), indent=2))
 
 
 @app.command()
@@ -85,7 +86,7 @@ def plan(recipe: RecipeFile, overrides: Override = None, json_file: JsonFile = N
 
     _check_json(json_file)
     found = outlook(Recipe.load(recipe, overrides or ()))
-    typer.echo(outlook_text(found))
+    _say(outlook_text(found))
     _write_json(json_file, found.to_dict())
 
 
@@ -105,13 +106,13 @@ def preview(
         from ray_prep.show.rejected import preview_rejected
 
         if not preview_rejected(loaded, output, count):
-            typer.echo("no image was rejected")
+            _say("no image was rejected")
             return
     else:
         from ray_prep.show.preview import preview as draw
 
         draw(loaded, output, count)
-    typer.echo(str(output))
+    _say(str(output))
 
 
 @app.command()
@@ -127,7 +128,7 @@ def explain(
     """Tell one image's walk: listed, split, each spec and size, its shard, or why not."""
     from ray_prep.show.explain import explain as tell
 
-    typer.echo(tell(place, key, overrides or (), output, _storage(endpoint)))
+    _say(tell(place, key, overrides or (), output, _storage(endpoint)))
 
 
 @app.command()
@@ -163,7 +164,7 @@ def build(
             rebuild=rebuild,
             progress=progress,
         )
-    typer.echo(report_text(report))
+    _say(report_text(report))
     _write_json(json_file, report.to_dict())
 
 
@@ -178,7 +179,7 @@ def files(
     """List the files of a version: what to hand to any other tool."""
     from ray_prep.dataset.calls import file_calls
 
-    typer.echo(file_calls(_open(target, endpoint, version, split), form).rstrip("\n"))
+    _say(file_calls(_open(target, endpoint, version, split), form).rstrip("\n"))
 
 
 @app.command()
@@ -195,9 +196,9 @@ def rejects(
     if refused:
         if version is not None:
             raise RecipeError(f"--version {version}: a refused build is no version; leave out one of --version and --refused")
-        typer.echo(refused_text(target, _storage(endpoint), every=every))
+        _say(refused_text(target, _storage(endpoint), every=every))
         return
-    typer.echo(rejections_text(_open(target, endpoint, version, None).rejections, every=every))
+    _say(rejections_text(_open(target, endpoint, version, None).rejections, every=every))
 
 
 @app.command()
@@ -216,7 +217,7 @@ def verify(
     _check_json(json_file)
     with TerminalProgress() as progress:
         verdict = verification(target, version, sample, rebuild, _storage(endpoint), progress)
-    typer.echo(verification_text(verdict))
+    _say(verification_text(verdict))
     _write_json(json_file, verdict.to_dict())
     if verdict.findings:
         raise typer.Exit(1)
@@ -227,7 +228,7 @@ def log(target: Target, endpoint: Endpoint = None) -> None:
     """List the versions of a dataset."""
     from ray_prep.show.report import log_text
 
-    typer.echo(log_text(target, _storage(endpoint)))
+    _say(log_text(target, _storage(endpoint)))
 
 
 @app.command()
@@ -242,7 +243,16 @@ def demo(
 
     with TerminalProgress() as progress:
         text = run(folder, count, engine, progress)
-    typer.echo(text)
+    _say(text)
+
+
+def _say(text: str) -> None:
+    """Print a result: lines, and tabs between columns; other control characters come from names and messages, and are escaped."""
+    typer.echo(printable(text, kept="\n\t"))
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"ray-prep: {printable(text, kept=chr(10))}\n")
 
 
 def _open(target: str, endpoint: str | None, version: int | None, split: str | None) -> Any:
@@ -287,10 +297,10 @@ def run(arguments: list[str] | None = None) -> int:
     except RayPrepError as error:
         if _Debug.is_on:
             traceback.print_exc()
-        sys.stderr.write(f"ray-prep: {error}\n")
+        _complain(str(error))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("ray-prep: interrupted\n")
+        _complain("interrupted")
         return 4
     except BrokenPipeError:  # `ray-prep files … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -298,16 +308,16 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a sheet or recipe that cannot be written; a full disk
         if _Debug.is_on:
             traceback.print_exc()
-        sys.stderr.write(f"ray-prep: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}\n")
+        _complain(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         return 3
     except Exception as error:  # noqa: BLE001  the process boundary
         if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):  # click's own: a wrong option
-            sys.stderr.write(f"ray-prep: {error.format_message()}\n")
+            _complain(error.format_message())
             return 2
         if _Debug.is_on:
             traceback.print_exc()
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        sys.stderr.write(f"ray-prep: unforeseen {what}; --debug shows where (ray-prep --debug …), and a report of it is welcome\n")
+        _complain(f"unforeseen {what}; --debug shows where (ray-prep --debug …), and a report of it is welcome")
         return 4
     return outcome if isinstance(outcome, int) else 0
 

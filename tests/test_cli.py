@@ -174,6 +174,7 @@ def test_each_failure_has_its_code_and_a_line(
         (["preview", "RECIPE", "-o", "sheet.gif"], 2, "-o sheet.gif: a sheet is written as .png, .jpg, .jpeg, .webp"),
         (["preview", "RECIPE", "--rejected", "-o", "sheet"], 2, "-o sheet: a sheet is written as .png, .jpg, .jpeg, .webp"),
         (["explain", "RECIPE", "cat/06.jpg", "-o", "one.bmp"], 2, "-o one.bmp: a sheet is written as .png, .jpg, .jpeg, .webp"),
+        (["explain", "RECIPE", "cat/\x1b[1m.jpg"], 2, "cat/\\x1b[1m.jpg: "),
         (["demo", "HOME"], 2, "is not empty; name a new folder"),
     ],
 )

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ray_prep.errors import FILTERED_REASONS, CheckFailed, RejectBudgetExceeded
+from ray_prep.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +45,8 @@ def max_rejected(checks: Checks, outcome: Outcome) -> str | None:
     if count <= Fraction(str(checks.max_rejected)) * outcome.listed:  # as it is written: 0.29 of 100 are 29, and no float's 28.999…
         return None
     lines = [
-        f"  {number} {reason}, such as {outcome.examples[reason]}" for reason, number in sorted(faults.items(), key=lambda fault: -fault[1])
+        f"  {number} {reason}, such as {printable(outcome.examples[reason])}"
+        for reason, number in sorted(faults.items(), key=lambda fault: -fault[1])
     ]
     return "\n".join(
         [

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from ray_prep.base import read_base
 from ray_prep.dataset.live import live_rows
 from ray_prep.errors import RecipeError, SampleError, did_you_mean
+from ray_prep.printable import printable
 from ray_prep.recipe import Recipe
 from ray_prep.show.caption import applied_text
 from ray_prep.show.preview import Pictures, draw, fetched, members, walked
-from ray_prep.sources.container import holds_members
 from ray_prep.show.sheet import picture_format
+from ray_prep.sources.container import holds_members
 from ray_prep.storage import is_local, open_store
 from ray_prep.survey import precedence
 
@@ -43,24 +44,24 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
         RecipeError: The place is neither, no item has the key, or the sheet's name ends otherwise.
         StorageError: Source or dataset cannot be reached.
     """
-    recipe, base = _recipe_and_base(place, overrides, options)
     if sheet is not None:
         picture_format(sheet)
+    recipe, base = _recipe_and_base(place, overrides, options)
     item, data, keys = _find(recipe, key)
     published = list(_published(base, key))
     if item is None and not published:
         hint = did_you_mean(key, keys) or (f"; a key there is, for example, {keys[0]}" if keys else "")
         raise RecipeError(f"{key}: {recipe.source.uri} lists no such key{hint}")
-    lines = [key]
+    lines = [printable(key)]
     pictures: Pictures | None = None
     if item is None:
         lines.append(f"  listed            no: {recipe.source.uri} does not offer it")
     else:
         if base and base.frozen.mean:
             recipe = recipe.freeze(base.frozen.mean, base.frozen.std)
-        lines.append(f"  listed            {item.uri}, version {item.version or 'unknown'}")
+        lines.append(f"  listed            {printable(item.uri)}, version {item.version or 'unknown'}")
         if item.label is not None:
-            lines.append(f"  label             {item.label}")
+            lines.append(f"  label             {printable(item.label)}")
         if recipe.needs_constants:
             lines.append("  walk              normalize: dataset has no constants before the first build")
         else:

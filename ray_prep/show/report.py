@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from ray_prep.dataset.record import read_refusal
 from ray_prep.dataset.table import history
 from ray_prep.errors import REASONS, RecipeError
+from ray_prep.printable import printable
 from ray_prep.storage import absolute_uri, open_store
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class TerminalProgress:
         return f"{self._done / seconds:.0f} images/s, {bytes_text(self._source_bytes / seconds)}/s{rejected}"
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text, kept="\n"), markup=False, soft_wrap=True)
 
     def _end_bar(self) -> None:
         if self._bar is not None:
@@ -146,12 +147,12 @@ def rejections_text(rejections: pa.Table, *, every: bool = False) -> str:
 
     Args:
         rejections: The complete list of one version.
-        every: Whether each one is wanted.
+        every: Whether each one is wanted; tabs, ends of lines and other control characters in it are escaped.
     """
     rows = sorted(rejections.to_pylist(), key=lambda row: (REASONS.index(row["reason"]), row["key"], row["uri"]))
     if every:
         names = ("reason", "key", "stage", "attempts", "uri", "message")
-        return "\n".join(["\t".join(names), *("\t".join(" ".join(str(row[name]).split()) for name in names) for row in rows)])
+        return "\n".join(["\t".join(names), *("\t".join(printable(str(row[name])) for name in names) for row in rows)])
     if not rows:
         return "no image was rejected"
     counts: dict[str, int] = {}
@@ -161,7 +162,8 @@ def rejections_text(rejections: pa.Table, *, every: bool = False) -> str:
     lines = [f"{len(rows)} rejected"]
     for reason, count in counts.items():
         first = next(row for row in rows if row["reason"] == reason)
-        lines += [f"  {reason:{width}}  {count:>6}  {first['key']}", f"  {'':{width}}  {'':>6}  {first['message']}"]
+        key, message = printable(first["key"]), printable(" ".join(first["message"].split()))
+        lines += [f"  {reason:{width}}  {count:>6}  {key}", f"  {'':{width}}  {'':>6}  {message}"]
     return "\n".join(lines)
 
 

@@ -1,0 +1,44 @@
+"""What a person reads of rejections and warnings is text, whatever the files are called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ray_prep.dataset.record import REJECTIONS
+from ray_prep.show.report import TerminalProgress, rejections_text
+
+if TYPE_CHECKING:
+    import pytest
+
+HOSTILE = "cat/\x1b]0;owned\x07\n2.jpg"
+
+
+def test_rejections_are_lines_of_columns() -> None:
+    """A name with escape sequences, tabs or line ends stays in its field, and can be told from others."""
+    row = {
+        "key": HOSTILE,
+        "uri": "/p/a\tb",
+        "version": "1",
+        "stage": "decode",
+        "reason": "corrupt",
+        "message": "a\nb\x1b[1m",
+        "attempts": 1,
+    }
+    table = pa.Table.from_pylist([row], REJECTIONS)
+    header, line = rejections_text(table, every=True).split("\n")
+    assert header.split("\t") == ["reason", "key", "stage", "attempts", "uri", "message"]
+    assert line.split("\t") == ["corrupt", "cat/\\x1b]0;owned\\x07\\n2.jpg", "decode", "1", "/p/a\\tb", "a\\nb\\x1b[1m"]
+    assert rejections_text(table).split("\n") == [
+        "1 rejected",
+        "  corrupt       1  cat/\\x1b]0;owned\\x07\\n2.jpg",
+        "                   a b\\x1b[1m",
+    ]
+
+
+def test_warnings_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """They quote names, too."""
+    with TerminalProgress() as progress:
+        progress.warn(HOSTILE)
+    assert capsys.readouterr().err == "warning: cat/\\x1b]0;owned\\x07\n2.jpg\n"
