@@ -7,10 +7,26 @@ from typing import Any
 from ray_prep.image.decode import Decode
 from ray_prep.image.scores import SCORES
 from ray_prep.recipe import KEYS
-from ray_prep.sections import Checks, Copies, Filter, Output
+from ray_prep.sections import MOST_COPIES, MOST_SHARD_MB, Checks, Copies, Filter, Output
 from ray_prep.sources import SOURCES
 from ray_prep.transforms.chain import steps_schema
 from ray_prep.validation import adapter
+
+_SHARE: dict[str, float] = {"minimum": 0, "maximum": 1}
+_COUNT: dict[str, float] = {"minimum": 0}
+# What the classes refuse as they are made, in a schema's words; a test holds them against each other.
+BOUNDS: dict[type[Any], dict[str, dict[str, float]]] = {
+    Decode: {"max_pixels": {"minimum": 1}},
+    Filter: {
+        "min_side": {"minimum": 1},
+        "max_aspect": {"minimum": 1},
+        "min_sharpness": {"minimum": 0, "maximum": 1.2},
+        **dict.fromkeys(("min_brightness", "max_brightness", "min_contrast"), _SHARE),
+    },
+    Copies: {"copies": {"minimum": 0, "maximum": MOST_COPIES}},
+    Output: {"shard_mb": {"exclusiveMinimum": 0, "maximum": MOST_SHARD_MB}},
+    Checks: {"max_rejected": _SHARE, "max_drop": _SHARE, "min_images": _COUNT, "cross_split_duplicates": _COUNT},
+}
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -20,6 +36,8 @@ def recipe_schema() -> dict[str, Any]:
     def section(kind: type[Any]) -> dict[str, Any]:
         made = adapter(kind).json_schema(ref_template="#/$defs/{model}")
         definitions.update(made.pop("$defs", {}))
+        for name, bounds in BOUNDS.get(kind, {}).items():
+            made["properties"][name].update(bounds)
         return made
 
     sources = []
@@ -36,7 +54,7 @@ def recipe_schema() -> dict[str, Any]:
     chain = {"$ref": "#/$defs/steps"}
     copies["properties"]["transforms"] = chain
     copies["additionalProperties"] = False
-    share = {"type": "number", "minimum": 0, "maximum": 1}
+    share = {"type": "number", **_SHARE}
     properties: dict[str, Any] = {
         "name": {"type": "string", "description": "For people; part of no fingerprint."},
         "seed": {"type": "integer", "default": 0, "description": "Where all randomness starts."},
@@ -57,6 +75,8 @@ def recipe_schema() -> dict[str, Any]:
         "classes": {
             "type": "array",
             "items": {"type": ["string", "integer"]},
+            "minItems": 1,
+            "uniqueItems": True,
             "description": "The class list, when not taken from the data.",
         },
         "scores": {

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_COPIES = 1000
 MOST_ROW_BYTES = 1_000_000_000
 
+# A Parquet reader takes a row group whole, and an Arrow binary column ends at 2 GiB.
+MOST_SHARD_MB = 2000
+
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -214,9 +217,8 @@ class Output:
         if not self.uri:
             msg = "uri should say where the dataset goes, and is empty"
             raise ValueError(msg)
-        if not 0 < self.shard_mb <= 2000:
-            # A Parquet reader takes a row group whole, and an Arrow binary column ends at 2 GiB.
-            msg = f"shard_mb should be above 0 and at most 2000, got {self.shard_mb:g}"
+        if not 0 < self.shard_mb <= MOST_SHARD_MB:
+            msg = f"shard_mb should be above 0 and at most {MOST_SHARD_MB}, got {self.shard_mb:g}"
             raise ValueError(msg)
 
 

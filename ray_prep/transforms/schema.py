@@ -6,10 +6,23 @@ import inspect
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
+from ray_prep.spec import MAX_SIDE_PX
 from ray_prep.validation import adapter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+# What native steps refuse of a number, whichever step has the parameter.
+BOUNDS: dict[str, dict[str, float]] = {
+    **{name: {"minimum": 1, "maximum": MAX_SIDE_PX} for name in ("height", "width", "short_side", "long_side")},
+    **{name: {"minimum": 0, "maximum": MAX_SIDE_PX} for name in ("top", "bottom", "left", "right")},
+    **{name: {"exclusiveMinimum": 0} for name in ("sigma", "strength", "clip_limit")},
+    "kernel": {"minimum": 3},
+    "amount": {"minimum": 0, "maximum": 10},
+    "gamma": {"exclusiveMinimum": 0, "maximum": 100},
+    "cutoff": {"minimum": 0, "maximum": 49},
+    "version": {"minimum": 0},
+}
 
 
 def native_schema(native: Mapping[str, type[Any]], foreign: Sequence[str]) -> dict[str, Any]:
@@ -44,6 +57,7 @@ def _parameters(kind: Any) -> dict[str, Any]:
             properties.pop(field.name)
     for name, description in _descriptions(kind).items():
         properties[name]["description"] = description
+        properties[name].update(BOUNDS.get(name, {}))
     schema["description"] = (inspect.getdoc(kind) or "").splitlines()[0]
     others = [{"type": "null"}] if not schema.get("required") else []
     if hasattr(kind, "shorthand"):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
-from ray_prep.transforms.chain import TRANSFORMS, steps_schema
+import pytest
+
+from ray_prep.errors import RecipeError
+from ray_prep.transforms.chain import TRANSFORMS, parse_chain, steps_schema
 from ray_prep.transforms.composition import COMPOSITIONS
 from ray_prep.transforms.effects import EFFECTS
+from ray_prep.transforms.schema import BOUNDS
 
 STEP = steps_schema()["items"]["anyOf"]
 PROPERTIES = STEP[1]["properties"]
@@ -34,6 +38,40 @@ def test_every_parameter_is_described() -> None:
         for parameter, schema in parameters(name).items():
             assert isinstance(schema, dict)
             assert len(schema["description"]) > 3, (name, parameter)
+
+
+# A step with each parameter that has bounds; what it needs beside.
+BOUNDED: dict[tuple[str, str], dict[str, object]] = {
+    ("center_crop", "height"): {"width": 8},
+    ("crop", "left"): {"height": 8, "width": 8},
+    ("crop", "top"): {"height": 8, "width": 8},
+    ("pad", "bottom"): {"top": 8},
+    ("pad", "right"): {"top": 8},
+    ("pad", "width"): {},
+    ("resize", "short_side"): {},
+    ("resize", "long_side"): {},
+    ("denoise", "kernel"): {"method": "gaussian"},
+    ("denoise", "sigma"): {"method": "gaussian"},
+    ("denoise", "strength"): {"method": "nlmeans"},
+    ("contrast", "clip_limit"): {"method": "clahe"},
+    ("contrast", "gamma"): {"method": "gamma"},
+    ("contrast", "cutoff"): {"method": "autocontrast"},
+    ("sharpen", "amount"): {},
+    ("python", "version"): {"call": "os:getcwd"},
+}
+
+
+def test_bounds_are_those_of_the_code() -> None:
+    """Each bound stands at its parameter; it is right itself, unless it is an open one, and what lies beyond is refused."""
+    assert {name for _, name in BOUNDED} == BOUNDS.keys()
+    for (step, name), beside in BOUNDED.items():
+        for keyword, bound in BOUNDS[name].items():
+            assert parameters(step)[name][keyword] == bound  # type: ignore[index]
+            beyond = bound + {"minimum": -1, "maximum": 1, "exclusiveMinimum": 0}[keyword]
+            with pytest.raises(RecipeError, match=name):
+                parse_chain([{step: {**beside, name: beyond}}], "here", always=True)
+            if keyword != "exclusiveMinimum":
+                parse_chain([{step: {**beside, name: bound}}], "here", always=True)
 
 
 def test_bare_names_are_those_that_need_nothing() -> None:
