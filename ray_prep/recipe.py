@@ -18,7 +18,7 @@ from ray_prep.image.scores import SCORES, SCORES_VERSION, parse_scores
 from ray_prep.notation import read_yaml
 from ray_prep.override import apply_override, filled
 from ray_prep.sections import Checks, Copies, Filter, Output, Split, check_augmented_splits, check_copies_fit
-from ray_prep.sources import LATER_LAYOUTS, SOURCES
+from ray_prep.sources import parse_source
 from ray_prep.spec import Interval, Spec
 from ray_prep.storage import absolute_uri
 from ray_prep.transforms.chain import Chain, parse_chain
@@ -123,6 +123,8 @@ class Recipe:
         folder = str(Path(folder).resolve())
         for section in ("source", "output"):
             if isinstance(known.get(section), dict) and isinstance(known[section].get("uri"), str):
+                if not known[section]["uri"]:
+                    raise RecipeError(f"{section}.uri: is empty; write a folder, or s3://bucket/folder")
                 known[section]["uri"] = absolute_uri(filled(known[section]["uri"], f"{section}.uri"))
         augment = known.get("augment") or {}
         if not isinstance(augment, dict):
@@ -131,7 +133,7 @@ class Recipe:
         recipe = cls(
             name=_text(known.get("name", name), "name"),
             seed=_seed(known.get("seed", 0)),
-            source=_source(known.get("source")),
+            source=parse_source(known.get("source")),
             decode=validate(Decode, known.get("decode"), "decode"),
             filter=validate(Filter, known.get("filter"), "filter"),
             preprocess=parse_chain(known.get("preprocess"), "preprocess", always=True, folder=folder),
@@ -307,19 +309,6 @@ def _check_keys(data: Mapping[str, Any]) -> None:
             raise RecipeError(f"{key}: should be a mapping with at least a uri, got {data[key]!r}")
 
 
-def _source(raw: object) -> Source:
-    given = dict(raw) if isinstance(raw, dict) else {}
-    layout = given.pop("layout", "files")
-    if layout in LATER_LAYOUTS:
-        raise RecipeError(f"source.layout: {layout!r} is not available in this version; there are {', '.join(SOURCES)}")
-    if layout not in SOURCES:
-        raise RecipeError(
-            f"source.layout: there is no layout {layout!r}{did_you_mean(str(layout), SOURCES)}; there are {', '.join(SOURCES)}"
-        )
-    source: Source = validate(SOURCES[layout], given, "source")
-    return source
-
-
 def _text(value: object, place: str) -> str:
     if not isinstance(value, str) or not value:
         raise RecipeError(f"{place}: should be a text, got {value!r}")
@@ -337,6 +326,9 @@ def _classes(value: object) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or not value:
         raise RecipeError(f"classes: should be a list of names, got {value!r}")
+    for place, name in enumerate(value):
+        if not isinstance(name, str | int) or isinstance(name, bool):
+            raise RecipeError(f"classes[{place}]: should be a text or a whole number, got {name!r}; write it in quotes")
     names = tuple(str(name) for name in value)
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)

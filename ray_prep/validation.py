@@ -14,6 +14,9 @@ T = TypeVar("T")
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+# Pydantic's word for what a value should be -> ours.
+_WORDS = {"string": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list", "list": "a list"}
+
 _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
@@ -62,6 +65,9 @@ def _line(kind: type[object], place: str, detail: Any) -> str:
             return f"{path}: {detail['ctx']['error']}"
         case "dataclass_type" | "dict_type" | "mapping_type":
             return f"{path}: should be a mapping of keys to values, got {given}"
+        case kind_of_fault if (word := _WORDS.get(kind_of_fault.partition("_")[0])) and not kind_of_fault.startswith("tuple_too"):
+            example = f", such as [{detail['input']}]" if word == "a list" and isinstance(detail["input"], str) else ""
+            return f"{path}: should be {word}{example}, got {given}"
         case _:
             expected = detail["msg"].removeprefix("Input should be ")
             expected = expected[0].lower() + expected[1:]

@@ -26,6 +26,7 @@ class Section:
     names: tuple[str, ...] = ()
     inner: Inner = field(default_factory=Inner)
     either: int | Literal["all"] = 1
+    is_on: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 0:
@@ -43,14 +44,18 @@ def test_what_fits_is_made() -> None:
     ("raw", "what"),
     [
         (None, "here.size: is needed and was not given"),
-        ({"size": "x"}, "here.size: should be a valid integer, unable to parse string as an integer, got 'x'"),
+        ({"size": "x"}, "here.size: should be a whole number, got 'x'"),
         ({"size": -1}, "here: size should be 0 or more, got -1"),
         ({"size": 1, "sise": 2}, "here.sise: unknown key; did you mean 'size'?"),
-        ({"size": 1, "zzz": 2}, "here.zzz: unknown key; known are size, share, kind, names, inner, either"),
+        ({"size": 1, "zzz": 2}, "here.zzz: unknown key; known are size, share, kind, names, inner, either, is_on"),
         ({"size": 1, "kind": "wyde"}, "here.kind: should be 'wide' or 'tall', got 'wyde'; did you mean 'wide'?"),
         ({"size": 1, "inner": {"dept": 2}}, "here.inner.dept: unknown key; did you mean 'depth'?"),
         ({"size": 1, "inner": 3}, "here.inner: should be a mapping of keys to values, got 3"),
-        ({"size": 1, "names": [1]}, "here.names[0]: should be a valid string, got 1"),
+        ({"size": 1, "names": [1]}, "here.names[0]: should be a text, got 1"),
+        ({"size": 1, "names": "a"}, "here.names: should be a list, such as [a], got 'a'"),
+        ({"size": 1.5}, "here.size: should be a whole number, got 1.5"),
+        ({"size": 1, "share": "1%"}, "here.share: should be a number, got '1%'"),
+        ({"size": 1, "is_on": "maybe"}, "here.is_on: should be true or false, got 'maybe'"),
         ({"size": 1, "share": float("inf")}, "here.share: should be a finite number, got inf"),
         ([1], "here: should be a mapping of keys to values, got [1]"),
         ({"size": "x" * 500}, "…"),

@@ -49,7 +49,7 @@ def test_a_step_may_be_written_in_three_ways() -> None:
         ([{"resise": {"short_side": 3}}], "preprocess[0]: unknown transform 'resise'; did you mean 'resize'?"),
         (["RandomCrp"], "preprocess[0]: unknown transform 'RandomCrp'; did you mean 'RandomCrop'?"),
         ([{"resize": {"shortside": 3}}], "preprocess[0].resize.shortside: unknown key; did you mean 'short_side'?"),
-        (["grayscale", {"resize": {"short_side": "big"}}], "preprocess[1].resize.short_side: should be a valid integer"),
+        (["grayscale", {"resize": {"short_side": "big"}}], "preprocess[1].resize.short_side: should be a whole number"),
         ([{"resize": {"short_side": 0}}], "preprocess[0].resize: short_side: should be 1 or more, got 0"),
         (
             [{"resize": {"letterbox": {"height": 3, "widht": 3}}}],
