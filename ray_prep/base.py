@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray_prep.dataset.live import live_rows
 from ray_prep.dataset.record import Record, read_record, read_rejections
 from ray_prep.dataset.table import Snapshot, open_table
-from ray_prep.errors import StorageError
+from ray_prep.errors import Damaged, StorageError
 from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS, KnownItem
 from ray_prep.work import Frozen
 
@@ -33,12 +33,14 @@ class Base:
         record: What is true of it.
         store: The table's folder.
         options: How it is reached.
+        damage: Takes what is wrong with files that cannot be read, for a build that replaces them all; None raises that.
     """
 
     snapshot: Snapshot
     record: Record
     store: Store
     options: StorageOptions
+    damage: dict[str, Damaged] | None = None
 
     @property
     def version(self) -> int:
@@ -69,7 +71,10 @@ class Base:
     def rejections(self) -> Iterator[Rejection]:
         """Yield the complete list of its rejections."""
         assert self.snapshot.record is not None
-        return read_rejections(self.store, self.snapshot.record)
+        try:
+            yield from read_rejections(self.store, self.snapshot.record)
+        except Damaged as error:
+            self._bear(error)
 
     def known_items(self, *, with_uri: bool = False) -> Iterator[KnownItem]:
         """Yield every item it accepted or rejected, once; rows of one item stand together in a shard.
@@ -79,7 +84,7 @@ class Base:
         """
         last = None
         names = ("key", "source_version", "source_facts", "split", *(("source_uri",) if with_uri else ()))
-        for batch in live_rows(self.snapshot, self.options, names):
+        for batch in live_rows(self.snapshot, self.options, names, self._bear):
             columns = [batch.column(name).to_pylist() for name in names]
             for key, version, facts, split, *uri in zip(*columns, strict=True):
                 if key != last:
@@ -88,6 +93,11 @@ class Base:
         for rejection in self.rejections():
             state = "duplicate" if rejection.reason == "duplicate_key" else "rejected"
             yield KnownItem(rejection.key, rejection.uri, rejection.version, None, None, state)
+
+    def _bear(self, error: Damaged) -> None:
+        if self.damage is None:
+            raise error
+        self.damage[error.place] = error
 
     @cached_property
     def has_retries(self) -> bool:
@@ -106,10 +116,17 @@ def _counted(rejections: Iterable[Rejection]) -> Counter[bytes]:
     return Counter(blake2b(repr(astuple(rejection)).encode("utf-8", "replace"), digest_size=12).digest() for rejection in rejections)
 
 
-def read_base(uri: str, options: StorageOptions, store: Store) -> Base | None:
+def read_base(uri: str, options: StorageOptions, store: Store, damage: dict[str, Damaged] | None = None) -> Base | None:
     """Read the newest version of a table; None where there is no table.
 
+    Args:
+        uri: The table's folder.
+        options: How it is reached.
+        store: The same folder.
+        damage: Takes what is wrong with files of the version, by place; None raises it.
+
     Raises:
+        Damaged: The version's record is gone or cannot be read.
         StorageError: It is a table, but none of ours: no commit names a record.
     """
     snapshot = open_table(uri, options)
@@ -118,4 +135,11 @@ def read_base(uri: str, options: StorageOptions, store: Store) -> Base | None:
     if snapshot.record is None:
         msg = f"{uri}: a Delta table is there that ray_prep did not make; write to another place"
         raise StorageError(msg)
-    return Base(snapshot, read_record(store, snapshot.record), store, options)
+    try:
+        record = read_record(store, snapshot.record)
+    except Damaged as error:
+        if damage is None:
+            raise
+        damage[error.place] = error
+        record = Record("", snapshot.version, limit=0)  # whether that build had a limit is not known: any may be asked for
+    return Base(snapshot, record, store, options, damage)

@@ -18,7 +18,7 @@ from ray_prep.dataset.schema import delta_schema, table_schema
 from ray_prep.dataset.sums import add_sums, pooled
 from ray_prep.dataset.table import commit
 from ray_prep.duplicates import Holder, holders_of_the_same
-from ray_prep.errors import CheckFailed, Interrupted, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
+from ray_prep.errors import CheckFailed, Damaged, Interrupted, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.messages import EVERY
 from ray_prep.plan import PlanFiles, Receipts, carried_columns, check_image, copy_units, freeze, units
 from ray_prep.platform import made_with
@@ -92,7 +92,8 @@ def _build(run: Run) -> BuildReport:
         run.warn(note)
     store = open_store(recipe.output.uri, recipe.source.storage_options)
     store.check(writing=True)
-    base = read_base(recipe.output.uri, recipe.source.storage_options, store)
+    damage: dict[str, Damaged] = {}
+    base = read_base(recipe.output.uri, recipe.source.storage_options, store, damage if run.rebuild else None)
     if base is None:
         run.open_engine()  # there will be work: a local Ray comes up while the source is listed
     _check_limit(run, base)
@@ -109,6 +110,12 @@ def _build(run: Run) -> BuildReport:
         found = survey(recipe, base.known_items() if base else (), carried, folder, run.limit)
     for line in source_advice(recipe, found):
         run.warn(line)
+    if base and damage:
+        what = next(iter(damage.values()))
+        run.warn(
+            f"version {base.version} is damaged in {len(damage)} files, such as {what.place}, which {what.what}; what they knew of images "
+            "counts as added, and checks against that version may not see it"
+        )
     frozen = freeze(recipe, kept.frozen if kept else None, carried, found.labels, found.class_names)
     if kept and _is_nothing_to_do(run, kept, found, frozen):
         return unchanged_report(run, kept, found)

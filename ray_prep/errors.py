@@ -3,6 +3,7 @@
 RayPrepError                        what a command ends with; carries the exit code
 ├── RecipeError             exit 2  the recipe or the arguments are wrong; raised before any work
 ├── StorageError            exit 3  storage is unreachable, refuses, or holds nothing there
+│   └── Damaged             exit 3  a file of the dataset is gone, or not what was published
 ├── BuildError
 │   ├── RejectBudgetExceeded  exit 1  more images were rejected than the recipe allows
 │   ├── CheckFailed           exit 1  a check refused the unpublished build
@@ -51,6 +52,10 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 FILTERED_REASONS: frozenset[Reason] = frozenset({"too_small", "aspect", "score", "duplicate"})
 
 
+# A rebuild makes every file again and reads none of the old ones to do so.
+WAY_OUT = "ray-prep verify TARGET names all that is damaged, and ray-prep build RECIPE --rebuild makes the dataset anew"
+
+
 class RayPrepError(Exception):
     """Anything ray_prep reports in a few lines instead of a traceback."""
 
@@ -67,6 +72,23 @@ class StorageError(RayPrepError):
     """A store cannot be reached, refuses the credentials, or lacks what must be there."""
 
     exit_code = 3
+
+
+class Damaged(StorageError):
+    """A file that a version of a dataset consists of is gone, or is not what was published.
+
+    Args:
+        place: The file.
+        what: What is wrong with it.
+    """
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(place, what)
+        self.place = place
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.what}; {WAY_OUT}"
 
 
 class BuildError(RayPrepError):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LOG_FOLDER = "_delta_log"
 RECORD = "ray_prep.record"
+# A rebuild commits to the log and so needs one that can be read; without one the finished work is found by its receipts.
+WAY_OUT = f"bring it back from a copy, or move {LOG_FOLDER} away and build again: finished work that is whole is found, versions begin at 0"
 
 
 @dataclass(frozen=True)

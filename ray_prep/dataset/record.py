@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_prep.dataset.finding import UNREADABLE, unreadable
 from ray_prep.dataset.shard import Shard
 from ray_prep.dataset.sums import pooled
-from ray_prep.errors import StorageError
+from ray_prep.errors import Damaged, StorageError
 from ray_prep.sample import Rejection
 
 if TYPE_CHECKING:
@@ -168,20 +169,21 @@ class Record:
         """Read what `to_json` gave.
 
         Raises:
-            StorageError: Another format wrote it, or nobody did.
+            Damaged: Nobody wrote it so.
+            StorageError: A later format wrote it.
         """
         try:
             known: dict[str, Any] = json.loads(data)
-        except ValueError as error:
-            msg = f"the record is damaged: {error}"
-            raise StorageError(msg) from error
-        if known.get("format") != FORMAT:
-            msg = f"the record has format {known.get('format')}, this ray_prep reads {FORMAT}: use the one that wrote it, or a later one"
-            raise StorageError(msg)
-        known = {own.name: known[own.name] for own in fields(cls) if own.name in known}
-        known["classes"] = tuple(known["classes"])
-        known["sums"] = {split: tuple(sums) for split, sums in known["sums"].items()}
-        return cls(**known)
+            if known.get("format") == FORMAT:
+                known = {own.name: known[own.name] for own in fields(cls) if own.name in known}
+                known["classes"] = tuple(known["classes"])
+                known["sums"] = {split: tuple(sums) for split, sums in known["sums"].items()}
+                return cls(**known)
+            wrote = known.get("format")
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise Damaged("the record", f"cannot be read: {' '.join(str(error).split())}") from error
+        msg = f"the record has format {wrote}, this ray_prep reads {FORMAT}: use the one that wrote it, or a later one"
+        raise StorageError(msg)
 
 
 def write_record(store: Store, build_id: str, record: Record, rejections: Iterable[Rejection], shards: Iterable[ShardFacts]) -> str:
@@ -208,13 +210,15 @@ def read_record(store: Store, path: str) -> Record:
         path: Of `record.json`, below it.
 
     Raises:
-        StorageError: It is not there, or another format wrote it.
+        Damaged: It is not there, or cannot be read.
+        StorageError: A later format wrote it.
     """
     try:
-        data = store.get(path)
+        return Record.from_json(store.get(path))
     except FileNotFoundError:
-        raise _gone(path) from None
-    return Record.from_json(data)
+        raise _gone(store, path) from None
+    except Damaged as error:
+        raise Damaged(store.uri_of(path), error.what) from error
 
 
 def read_rejections(store: Store, path: str) -> Iterator[Rejection]:
@@ -225,7 +229,7 @@ def read_rejections(store: Store, path: str) -> Iterator[Rejection]:
         path: Of `record.json`.
 
     Raises:
-        StorageError: It is not there.
+        Damaged: It is not there, or cannot be read.
     """
     for batch in rejection_batches(store, path):
         for row in batch.to_pylist():
@@ -234,7 +238,7 @@ def read_rejections(store: Store, path: str) -> Iterator[Rejection]:
 
 def rejection_batches(store: Store, path: str) -> Iterator[pa.RecordBatch]:
     """Read the same list as Arrow batches with the columns of `REJECTIONS`."""
-    return _batches(store, _beside(path, "rejections.parquet"))
+    return _batches(store, _beside(path, "rejections.parquet"), REJECTIONS)
 
 
 def write_refusal(store: Store, build_id: str, rejections: Iterable[Rejection]) -> None:
@@ -269,10 +273,10 @@ def read_shards(store: Store, path: str) -> Iterator[ShardFacts]:
         path: Of `record.json`.
 
     Raises:
-        StorageError: It is not there.
+        Damaged: It is not there, or cannot be read.
     """
     own = [known.name for known in fields(Shard)]
-    for batch in _batches(store, _beside(path, "shards.parquet")):
+    for batch in _batches(store, _beside(path, "shards.parquet"), SHARDS):
         for row in batch.to_pylist():
             labels = {known["label"]: known["images"] for known in row["labels"]}
             yield ShardFacts(Shard(**{name: row[name] for name in own}), row["unit_id"], row["images"], labels, tuple(row["sums"]))
@@ -298,17 +302,20 @@ def _put_table(store: Store, path: str, schema: pa.Schema, things: Iterable[T], 
         store.put_file(path, str(local))
 
 
-def _batches(store: Store, path: str) -> Iterator[pa.RecordBatch]:
+def _batches(store: Store, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     try:
         with store.open_input(path) as file:
-            yield from pq.ParquetFile(file).iter_batches(_BATCH_ROWS)
+            for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS):
+                yield batch.select(schema.names).cast(schema)
     except FileNotFoundError:
-        raise _gone(path) from None
+        raise _gone(store, path) from None
+    except UNREADABLE as error:
+        raise Damaged(store.uri_of(path), unreadable(error)) from error
 
 
 def _beside(path: str, name: str) -> str:
     return str(PurePosixPath(path).with_name(name))
 
 
-def _gone(path: str) -> StorageError:
-    return StorageError(f"{path} is not there, though a version of the table names it: its statistics are lost, its rows are not")
+def _gone(store: Store, path: str) -> Damaged:
+    return Damaged(store.uri_of(path), "is not there, though a version of the table names it: its statistics are lost, its rows are not")

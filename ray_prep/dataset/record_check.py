@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from ray_prep.dataset.finding import UNREADABLE, Finding, unreadable
+from ray_prep.dataset.finding import UNREADABLE, Finding
 from ray_prep.dataset.log import LOG_FOLDER
 from ray_prep.dataset.record import Record, read_shards, rejection_batches
 from ray_prep.dataset.sums import add_sums
-from ray_prep.errors import REASONS, StorageError
+from ray_prep.errors import REASONS, Damaged, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +50,8 @@ def check_record(store: Store, snapshot: Snapshot, found: Verification) -> dict[
         try:
             found.record = Record.from_json(data)
             _check_counts(path, found.record, snapshot, found)
+        except Damaged as error:
+            found.say(path, error.what)
         except _UNREADABLE_RECORD as error:
             found.say(path, f"cannot be read: {error}")
     reasons = _check_rejections(store, path, found)
@@ -77,8 +79,8 @@ def _check_rejections(store: Store, path: str, found: Verification) -> Counter[s
     try:
         for batch in rejection_batches(store, path):
             reasons.update(batch.column("reason").to_pylist())
-    except UNREADABLE as error:
-        found.say(place, unreadable(error))
+    except Damaged as error:
+        found.say(place, error.what)
         return None
     found.rejections = sum(reasons.values())
     for reason in sorted(reasons.keys() - set(REASONS), key=repr):
@@ -93,8 +95,8 @@ def _check_facts(store: Store, path: str, snapshot: Snapshot, found: Verificatio
         return None
     try:
         listed = list(read_shards(store, path))
-    except UNREADABLE as error:
-        found.say(place, unreadable(error))
+    except Damaged as error:
+        found.say(place, error.what)
         return None
     facts = {known.shard.path: known for known in listed}
     live = {shard.path for shard in snapshot.shards}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ray_prep.dataset.page import pixels_start
 from ray_prep.dataset.pixels import Pixels, large_binary, with_offsets
 from ray_prep.dataset.schema import PARTITION, image_column
-from ray_prep.errors import StorageError
+from ray_prep.errors import Damaged, StorageError
 from ray_prep.storage import is_local, local_path
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
+# What pyarrow 26 raises over files that are no Parquet, or are damaged.
+_DAMAGE = (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError)
+
+
 class ShardReader:
     """Reads one shard, row group by row group.
 
@@ -35,7 +39,8 @@ class ShardReader:
         shard: The file; it must be live, or not yet vacuumed.
 
     Raises:
-        StorageError: It is not there, damaged, or storage is unreachable.
+        Damaged: It is not there, or not what was published.
+        StorageError: Storage is unreachable.
     """
 
     def __init__(self, store: Store, shard: Shard) -> None:
@@ -53,9 +58,8 @@ class ShardReader:
                 self._file = store.open_input(shard.path)
                 self._parquet = pq.ParquetFile(self._file)
         except FileNotFoundError:
-            msg = f"{self._uri} is not there: the version it belongs to was vacuumed, or it was deleted by hand"
-            raise StorageError(msg) from None
-        except (pa.ArrowInvalid, OSError) as error:
+            raise Damaged(self._uri, "is not there: the version it belongs to was vacuumed, or it was deleted by hand") from None
+        except _DAMAGE as error:
             raise self._damaged(error) from error
         metadata = self._parquet.metadata
         self.group_rows: list[int] = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
@@ -148,12 +152,16 @@ class ShardReader:
 
     def _read(self, group: int, columns: list[str]) -> pa.Table:
         try:
-            return self._parquet.read_row_group(group, columns, use_threads=False)
-        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+            read = self._parquet.read_row_group(group, columns, use_threads=False)
+        except _DAMAGE as error:
             raise self._damaged(error) from error
+        # Parquet's reader passes over names that a file does not have.
+        if lacking := [name for name in columns if name not in read.column_names]:
+            raise Damaged(self._uri, f"has no column {lacking[0]!r}: it was replaced")
+        return read
 
-    def _damaged(self, error: Exception) -> StorageError:
-        return StorageError(f"{self._uri} cannot be read as Parquet: {str(error)[:200]}; `ray-prep verify` tells whether it is damaged")
+    def _damaged(self, error: Exception) -> Damaged:
+        return Damaged(self._uri, f"cannot be read as Parquet: {str(error)[:200]}")
 
 
 def read_shard(store: Store, shard: Shard, schema: pa.Schema) -> list[pa.Table]:

@@ -14,7 +14,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from ray_prep.dataset.change import check_paths, check_sizes, other_schema
-from ray_prep.dataset.log import RECORD, Snapshot, read_commit, record_at
+from ray_prep.dataset.log import LOG_FOLDER, RECORD, WAY_OUT, Snapshot, read_commit, record_at
 from ray_prep.dataset.schema import PARTITION
 from ray_prep.dataset.shard import Shard
 from ray_prep.errors import Conflict, RecipeError, StorageError
@@ -32,6 +32,9 @@ _MESSAGE_CHARS = 400
 _TOKEN = "ray_prep.commit"
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f\ud800-\udfff]")
 _APPLICATION = "ray_prep"
+_ADORNMENT = re.compile(r"\x1b\[[0-9;]*m|↳|->|\s0: \S.*|: ParsedLogPath \{.*", re.DOTALL)
+# What delta-rs 1.6 says where storage answers and the log's own files are at fault.
+_LOG_DAMAGE = re.compile(r"Kernel error: (Json error|Generic delta kernel error|No table metadata|Parquet|Arrow)")
 # The log is kept for good: with Delta's 30 days older versions become unreadable at the next checkpoint.
 CONFIGURATION = {
     "delta.logRetentionDuration": "interval 3650 days",
@@ -137,15 +140,15 @@ def commit(
     gone = list(live) if mode == "overwrite" else list(remove)
     # What comes out as it was has the same name: it stays, for Delta allows no path to come and go in one commit.
     staying = {shard.path for shard in add} & set(gone)
-    add = [shard for shard in add if shard.path not in staying]
+    fresh = [shard for shard in add if shard.path not in staying]
     gone = [path for path in gone if path not in staying]
-    check_paths(uri, add, gone, live)
+    check_paths(uri, fresh, gone, live)
     is_new_schema = table is not None and json.loads(wanted.to_json()) != json.loads(table.schema().to_json())
     if table is not None and is_new_schema and (mode == "append" or staying):
         raise other_schema(uri, schema, _schema(table))
     check_sizes(store, add)
     now_ms = int(time.time() * 1000)
-    actions = [_added(shard, now_ms) for shard in add]
+    actions = [_added(shard, now_ms) for shard in fresh]
     after = -1 if table is None else table.version()
     token = str(uuid.uuid4())
     properties = CommitProperties(
@@ -261,9 +264,13 @@ def _lost(uri: str, what: str) -> Conflict:
 
 
 def _fault(uri: str, error: DeltaError | OSError) -> StorageError:
-    """Return what an error of delta-rs says, without its colours and tree."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳|->", " ", str(error)).split())
-    return StorageError(redact(f"{clean_uri(uri)}: the table cannot be reached, read or written: {text[:_MESSAGE_CHARS]}"))
+    """Return what an error of delta-rs says, without its colours, tree and backtrace."""
+    text = " ".join(_ADORNMENT.sub(" ", str(error)).split())[:_MESSAGE_CHARS]
+    if _LOG_DAMAGE.search(text):
+        msg = f"{clean_uri(uri)}: a file of {LOG_FOLDER} is missing or damaged (ray-prep verify TARGET names it): {text}; {WAY_OUT}"
+    else:
+        msg = f"{clean_uri(uri)}: the table cannot be reached, read or written: {text}"
+    return StorageError(redact(msg))
 
 
 def _location(uri: str) -> str:

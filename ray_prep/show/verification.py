@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ray_prep.dataset.log import WAY_OUT
 from ray_prep.dataset.verify import verify
 from ray_prep.errors import RecipeError
 from ray_prep.messages import Tick
@@ -114,4 +115,6 @@ def verification_text(verdict: Verdict) -> str:
     lines += [f"  {finding.place}: {finding.what}" for finding in findings[:_FINDINGS_SHOWN]]
     if len(findings) > _FINDINGS_SHOWN:
         lines.append(f"  and {len(findings) - _FINDINGS_SHOWN} more; --json FILE has all")
+    if checked.findings:
+        lines.append(f"  next      {WAY_OUT if checked.version is None else 'ray-prep build RECIPE --rebuild makes the dataset anew'}")
     return "\n".join(lines)

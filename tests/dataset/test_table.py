@@ -233,6 +233,16 @@ def test_a_rebuild_that_comes_out_the_same_keeps_its_shards(place: str) -> None:
     assert (known.added, known.removed) == (1, 1)
 
 
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_rebuild_publishes_no_shard_that_is_not_whole(place: str, *, is_gone: bool) -> None:
+    """One that comes out under the name of a live one is looked at as any other: it may be the one that was damaged."""
+    one = shard(place, "a")
+    commit(place, HERE, columns(), None, [one], [], "r0")
+    (Path(place) / one.path).unlink() if is_gone else (Path(place) / one.path).write_bytes(b"cut")
+    with pytest.raises(StorageError, match="is not there any more" if is_gone else "has 3 bytes instead of"):
+        commit(place, HERE, columns(), 0, [one], [], "r1", mode="overwrite")
+
+
 def test_shards_that_do_not_fit_the_live_ones_are_refused(place: str) -> None:
     """The log would take all of these silently: doubles, strangers, missing and cut files."""
     one, two = shard(place, "a"), shard(place, "b")
