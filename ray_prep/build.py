@@ -81,8 +81,7 @@ def build(
         except KeyboardInterrupt:
             if run.published is not None:
                 raise Interrupted(f"interrupted, but version {run.published} was published before; ray-prep log shows it") from None
-            kept = f"; the {run.units_done} units that are done are kept, the same command goes on from there" if run.units_done else ""
-            raise Interrupted(f"interrupted: nothing was published{kept}") from None
+            raise Interrupted(f"interrupted: nothing was published{run.kept}") from None
 
 
 def _build(run: Run) -> BuildReport:

@@ -67,6 +67,15 @@ class Run:
         """Seconds since the build began."""
         return round(time.monotonic() - self._started, 3)
 
+    @property
+    def kept(self) -> str:
+        """What to tell of units that are done when the build ends before it publishes."""
+        if not self.units_done:
+            return ""
+        if self.rebuild:
+            return "; with --rebuild the same command makes all anew"
+        return f"; the {self.units_done} units that are done are kept, the same command goes on from there"
+
     def warn(self, message: str) -> None:
         """Tell a person, and keep it for the report."""
         self.warnings.append(message)

@@ -492,6 +492,23 @@ def test_a_stopped_build_goes_on_where_it_was(collection: Any) -> None:
     assert collection.shards() == collection.shards(collection.home / "whole")
 
 
+def test_a_stopped_rebuild_begins_anew(collection: Any) -> None:
+    """Nothing found is used by a rebuild, not even what an interrupted one left: it says so, and the next one makes all."""
+
+    class Stopping(Silence):
+        units = 0
+
+        def tick(self, tick: Tick) -> None:
+            self.units += tick.items > 0
+            if self.units == 3:
+                raise KeyboardInterrupt
+
+    made(collection)
+    with pytest.raises(Interrupted, match=r"nothing was published; with --rebuild the same command makes all anew"):
+        build(collection.recipe(), workers=0, rebuild=True, progress=Stopping())
+    assert made(collection, rebuild=True).decoded == 42
+
+
 def test_receipts_of_other_conditions_are_no_receipts(collection: Any) -> None:
     """Finished units of a refused build are made again where the shard size or compression is another now."""
     with pytest.raises(RejectBudgetExceeded):
