@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ray_prep.advice import recipe_advice, source_advice
+from ray_prep.arguments import whole_number
 from ray_prep.base import Base, read_base
 from ray_prep.build_report import RECORDED, BuildReport, made_report, unchanged_report
 from ray_prep.checks import Outcome, check
@@ -23,6 +25,7 @@ from ray_prep.messages import EVERY
 from ray_prep.plan import PlanFiles, Receipts, carried_columns, check_image, copy_units, freeze, units
 from ray_prep.platform import made_with
 from ray_prep.progress import Progress, Silence
+from ray_prep.recipe import Recipe
 from ray_prep.run import Run
 from ray_prep.sample import Rejection
 from ray_prep.storage import open_store
@@ -33,12 +36,11 @@ from ray_prep.work import Frozen, Work
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ray_prep.recipe import Recipe
     from ray_prep.storage import Store
 
 
 def build(
-    recipe: Recipe,
+    recipe: Recipe | str | os.PathLike[str],
     *,
     engine: str = "auto",
     address: str | None = None,
@@ -54,7 +56,7 @@ def build(
     the version before.
 
     Args:
-        recipe: From `Recipe.load`.
+        recipe: From `Recipe.load`; a path stands for the file that it loads.
         engine: Who runs the units: local, ray, or auto.
         address: A Ray cluster's address.
         workers: Units at a time; None for one a core, 0 for this process alone (local engine).
@@ -72,8 +74,14 @@ def build(
         UnitsFailed: Some units did not finish.
         Interrupted: Ctrl-C; what is finished is found by the next build.
     """
-    if limit is not None and limit < 1:
-        raise RecipeError(f"--limit {limit}: should be 1 or more")
+    if isinstance(recipe, str | os.PathLike):
+        recipe = Recipe.load(recipe)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe: should be a recipe's path or what Recipe.load and Recipe.parse give, got {type(recipe).__name__}")
+    if limit is not None:
+        limit = whole_number("--limit", limit, 1)
+    if workers is not None:
+        workers = whole_number("--workers", workers)
     with ExitStack() as stack:
         run = Run(recipe, engine, address, workers, limit, retry_rejected, rebuild, progress or Silence(), stack)
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ray_prep.arguments import place, texts
 from ray_prep.branches import Branches
 from ray_prep.dataset.schema import MAX_IMAGE_BYTES, ImageColumn
 from ray_prep.errors import RecipeError, did_you_mean
@@ -74,7 +76,7 @@ class Recipe:
     data: Mapping[str, Any]
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+    def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Self:
         """Read a recipe file.
 
         Args:
@@ -84,7 +86,7 @@ class Recipe:
         Raises:
             RecipeError: The file cannot be read, or what it says is wrong: the path of the field, what was given, what would be right.
         """
-        path = Path(path)
+        path = Path(place("path", path))
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -117,7 +119,7 @@ class Recipe:
         except (TypeError, ValueError, RecursionError) as error:  # a key that is a date; an anchor within itself
             msg = f"a recipe is made of plain mappings with texts for keys, lists and values: {error}"
             raise RecipeError(msg) from None
-        for override in overrides:
+        for override in texts("overrides", overrides):
             apply_override(known, override)
         _check_keys(known)
         folder = str(Path(folder).resolve())

@@ -288,7 +288,7 @@ def test_a_limited_build_takes_the_first_by_hash(collection: Any) -> None:
     assert keys <= set(collection.rows())
     with pytest.raises(RecipeError, match=r"--limit 10: .* was built without a limit"):
         made(collection, limit=10)
-    with pytest.raises(RecipeError, match="--limit 0"):
+    with pytest.raises(RecipeError, match="--limit: 0"):
         build(collection.recipe(), workers=0, limit=0)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ray_prep.arguments import texts, whole_number
 from ray_prep.dataset.pixels import tensors
 from ray_prep.dataset.record import REJECTIONS, Record, read_record, rejection_batches
 from ray_prep.dataset.shard_reader import ShardReader, ahead, read_shard
@@ -128,10 +129,9 @@ class Dataset:
             RecipeError: There is no such column.
             StorageError: A file is not there or damaged, or storage is unreachable.
         """
-        self.check_columns(columns)
-        if batch_size is not None and batch_size < 1:
-            msg = f"batch_size: {batch_size} is no number of images"
-            raise RecipeError(msg)
+        columns = self.check_columns(columns)
+        if batch_size is not None:
+            batch_size = whole_number("batch_size", batch_size, 1)
         groups = (partial(_read, reader, group, columns) for reader, group in self._groups())
         # One thread at the most: the row groups of a shard are read through one file.
         for pixels, table in ahead(groups, min(1, self.shards_ahead)):
@@ -241,10 +241,11 @@ class Dataset:
         """
         from ray_prep.dataset.export import needs  # noqa: PLC0415  see to_polars
 
+        columns = self.check_columns(columns)
+        batch_size = whole_number("batch_size", batch_size, 1)
         needs("torch", "torch")
         from ray_prep.dataset.torch_reader import Batches, Order, Rows  # noqa: PLC0415  PyTorch only where it is asked for
 
-        self.check_columns(columns)
         order = Order(shuffle, seed, epoch, rank, world_size)
         if not random_access:
             return Batches(self, batch_size, order, tuple(columns))
@@ -272,12 +273,12 @@ class Dataset:
         """Return the names of the columns that were asked for.
 
         Args:
-            columns: None stands for all.
+            columns: None stands for all, a text for a list of one.
 
         Raises:
             RecipeError: There is no such column.
         """
-        names = list(self.schema.names if columns is None else columns)
+        names = list(self.schema.names) if columns is None else texts("columns", columns)
         for name in names:
             if name not in self.schema.names:
                 msg = f"columns: the dataset has no {name!r}{did_you_mean(name, self.schema.names)}"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from ray_prep.arguments import place, whole_number
 from ray_prep.dataset.dataset import Dataset
 from ray_prep.dataset.schema import image_column
 from ray_prep.dataset.sums import Stats
 from ray_prep.dataset.table import open_table
-from ray_prep.errors import RecipeError, StorageError
+from ray_prep.errors import RecipeError, StorageError, did_you_mean
 from ray_prep.storage import StorageOptions, absolute_uri
 
 __all__ = ["Dataset", "Stats", "open"]
 
 
 def open(
-    uri: str,
+    uri: str | os.PathLike[str],
     version: int | None = None,
     split: str | None = None,
     storage_options: StorageOptions | Mapping[str, Any] | None = None,
@@ -32,11 +34,13 @@ def open(
         storage_options: The recipe's five keys: endpoint, region, profile, anonymous, allow_http.
 
     Raises:
-        RecipeError: There is no such version or split, or an option is unknown.
+        RecipeError: There is no such version or split, or an argument is of the wrong kind.
         StorageError: There is no dataset there, or storage is unreachable.
     """
     options = _options(storage_options)
-    uri = absolute_uri(uri)
+    uri = absolute_uri(place("uri", uri))
+    if version is not None:
+        version = whole_number("version", version)
     snapshot = open_table(uri, options, version)
     if snapshot is None:
         msg = f"{uri}: there is no dataset (no _delta_log); is the path right, and has a build been published?"
@@ -45,13 +49,14 @@ def open(
     if image is None:
         msg = f"{uri}: this table was not made by ray_prep: its image column says nothing of shape and dtype"
         raise RecipeError(msg)
-    known = {shard.split for shard in snapshot.shards}
+    known = sorted({shard.split for shard in snapshot.shards})
     if split is not None and split not in known:
-        msg = f"{uri}: version {snapshot.version} has no split {split!r}; there are {', '.join(sorted(known)) or 'none'}"
+        there = f"there are {', '.join(known) or 'none'}, and None takes all"
+        msg = f"{uri}: version {snapshot.version} has no split {split!r}{did_you_mean(str(split), known)}; {there}"
         raise RecipeError(msg)
     shards = tuple(shard for shard in snapshot.shards if split in {None, shard.split})
-    place = snapshot.schema.get_field_index("image")
-    schema = snapshot.schema.set(place, pa.field("image", pa.large_binary(), metadata=image.metadata))
+    at = snapshot.schema.get_field_index("image")
+    schema = snapshot.schema.set(at, pa.field("image", pa.large_binary(), metadata=image.metadata))
     return Dataset(uri, snapshot.version, shards, schema, image, options, snapshot.record)
 
 

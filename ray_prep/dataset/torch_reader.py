@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset as MapDataset
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ray_prep.arguments import whole_number
 from ray_prep.dataset.pixels import Pixels
 from ray_prep.dataset.schema import OWN_INTEGERS
 from ray_prep.dataset.shard_reader import ShardReader, ahead
@@ -53,10 +54,8 @@ class Order:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("shuffle", "seed", "epoch", "rank"):
-            if getattr(self, name) < 0:
-                msg = f"{name}: {getattr(self, name)} is below 0"
-                raise RecipeError(msg)
+        for name, least in (("shuffle", 0), ("seed", 0), ("epoch", 0), ("rank", 0), ("world_size", 1)):
+            whole_number(name, getattr(self, name), least)
         if self.rank >= self.world_size:
             msg = f"rank: {self.rank} is none of world_size {self.world_size}; ranks begin at 0"
             raise RecipeError(msg)
@@ -88,9 +87,6 @@ class Batches(IterableDataset):  # type: ignore[misc]  # torch is not followed
 
     def __init__(self, dataset: Dataset, batch_size: int, order: Order, columns: tuple[str, ...]) -> None:
         super().__init__()
-        if batch_size < 1:
-            msg = f"batch_size: {batch_size} is no number of rows"
-            raise RecipeError(msg)
         self.dataset = dataset
         self.batch_size = batch_size
         self.order = order

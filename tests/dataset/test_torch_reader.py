@@ -175,6 +175,8 @@ def test_a_sampler_takes_rows_through_workers(a_table: Make) -> None:
     [
         ({"batch_size": 0}, "batch_size: 0"),
         ({"shuffle": -1}, "shuffle: -1"),
+        ({"shuffle": True}, "shuffle: True is no whole number"),
+        ({"world_size": "2"}, "world_size: '2' is no whole number of 1"),
         ({"rank": 2, "world_size": 2}, "rank: 2 is none of world_size 2"),
         ({"random_access": True, "shuffle": 100}, "belong to the DataLoader's sampler"),
         ({"columns": ["lable"]}, "did you mean 'label'"),
