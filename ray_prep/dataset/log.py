@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ray_prep.errors import StorageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -78,6 +80,11 @@ class Commit:
     def is_empty(self) -> bool:
         """Whether the version is the one before it in all but its number, as those of a vacuum are."""
         return not self.added and not self.removed and not self.changes_table and self.record is None
+
+
+def no_dataset(uri: str) -> StorageError:
+    """Return the error of whoever looks for a dataset where none is."""
+    return StorageError(f"{uri}: there is no dataset (no {LOG_FOLDER}); is the path right, and has a build been published?")
 
 
 def read_commit(store: Store, version: int) -> Commit | None:

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from ray_prep.arguments import place, whole_number
 from ray_prep.dataset.dataset import Dataset
+from ray_prep.dataset.log import no_dataset
 from ray_prep.dataset.schema import image_column
 from ray_prep.dataset.sums import Stats
 from ray_prep.dataset.table import open_table
-from ray_prep.errors import RecipeError, StorageError, did_you_mean
+from ray_prep.errors import RecipeError, did_you_mean
 from ray_prep.storage import StorageOptions, absolute_uri
 
 __all__ = ["Dataset", "Stats", "open"]
@@ -43,8 +44,7 @@ def open(
         version = whole_number("version", version)
     snapshot = open_table(uri, options, version)
     if snapshot is None:
-        msg = f"{uri}: there is no dataset (no _delta_log); is the path right, and has a build been published?"
-        raise StorageError(msg)
+        raise no_dataset(uri)
     image = image_column(snapshot.schema)
     if image is None:
         msg = f"{uri}: this table was not made by ray_prep: its image column says nothing of shape and dtype"

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ray_prep.dataset.finding import UNREADABLE, Finding, Verification
-from ray_prep.dataset.log import LOG_FOLDER
+from ray_prep.dataset.log import LOG_FOLDER, no_dataset
 from ray_prep.dataset.record_check import check_record
 from ray_prep.dataset.repeats import Repeats
 from ray_prep.dataset.schema import image_column
@@ -77,8 +77,7 @@ def verify(
         _check_log(store, str(error), found)
         return found
     if snapshot is None:
-        msg = f"{uri}: there is no dataset (no {LOG_FOLDER}); is the path right, and has a build been published?"
-        raise StorageError(msg)
+        raise no_dataset(uri)
     image = image_column(snapshot.schema)
     if image is None:
         if snapshot.record is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ray_prep.base import read_base
 from ray_prep.dataset.live import live_rows
+from ray_prep.dataset.log import no_dataset
 from ray_prep.errors import RecipeError, SampleError, did_you_mean
 from ray_prep.printable import printable
 from ray_prep.recipe import Recipe
@@ -41,8 +42,8 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
         options: How a dataset is reached.
 
     Raises:
-        RecipeError: The place is neither, no item has the key, or the sheet's name ends otherwise.
-        StorageError: Source or dataset cannot be reached.
+        RecipeError: The recipe cannot be read or is wrong, no item has the key, or the sheet's name ends otherwise.
+        StorageError: There is no dataset at the place, or source or dataset cannot be reached.
     """
     if sheet is not None:
         picture_format(sheet)
@@ -76,13 +77,14 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
 
 
 def _recipe_and_base(place: str, overrides: Sequence[str], options: StorageOptions) -> tuple[Recipe, Base | None]:
-    if is_local(place) and Path(place).is_file():
+    # By its name a recipe is one, there or not.
+    if is_local(place) and (Path(place).is_file() or Path(place).suffix in {".yaml", ".yml"}):
         recipe = Recipe.load(place, overrides)
         options = recipe.source.storage_options
         return recipe, read_base(recipe.output.uri, options, open_store(recipe.output.uri, options))
     base = read_base(place, options, open_store(place, options))
     if base is None:
-        raise RecipeError(f"{place}: is neither a recipe file nor a dataset")
+        raise no_dataset(place)
     return Recipe.parse(dict(base.record.recipe), overrides=overrides), base
 
 

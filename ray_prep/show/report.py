@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from ray_prep.dataset.log import no_dataset
 from ray_prep.dataset.record import read_refusal
 from ray_prep.dataset.table import history
 from ray_prep.errors import REASONS, RecipeError
@@ -191,11 +192,11 @@ def log_text(target: str, options: StorageOptions) -> str:
     """Return the versions of a dataset, newest first.
 
     Raises:
-        RecipeError: There is no dataset.
+        StorageError: There is no dataset, or storage is unreachable.
     """
     commits = history(target, options)
     if not commits:
-        raise RecipeError(f"{target}: there is no dataset")
+        raise no_dataset(target)
     lines = [f"{'version':>7}  {'time (UTC)':19}  {'shards':>11}  build"]
     for commit in commits:
         build_id = commit.record.split("/")[-2] if commit.record else commit.operation.lower()
