@@ -201,9 +201,13 @@ def _settle(store: Store, uri: str, after: int, token: str, error: Exception) ->
 
 
 def _reachable(uri: str, options: StorageOptions) -> Store:
-    """Return the store, asked within seconds whether it is there: delta-rs would insist for minutes."""
+    """Return the store, a remote one asked within seconds whether it is there: delta-rs would insist for minutes.
+
+    A folder is not asked: it need not be there, and who reads it need not be allowed to write.
+    """
     store = open_store(uri, options)
-    store.check(writing=True)
+    if not is_local(uri):
+        store.check(writing=True)
     return store
 
 

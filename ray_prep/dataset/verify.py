@@ -69,7 +69,8 @@ def verify(
         StorageError: There is no table, or storage is unreachable or refuses.
     """
     store = open_store(uri, options)
-    store.check(writing=True)
+    if not is_local(uri):
+        store.check(writing=True)
     found = Verification(uri)
     try:
         snapshot = open_table(uri, options, version)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,7 +13,8 @@ import pytest
 
 from ray_prep.dataset.reader import open as open_dataset
 from ray_prep.dataset.schema import ImageColumn
-from ray_prep.dataset.table import commit
+from ray_prep.dataset.table import commit, history
+from ray_prep.dataset.verify import verify
 from ray_prep.errors import RecipeError, StorageError
 from ray_prep.storage import StorageOptions
 
@@ -86,6 +88,16 @@ def test_what_is_not_there_is_named(a_table: Make, tmp_path: Path) -> None:
         open_dataset(made.uri, storage_options={"end_point": "x"})
     with pytest.raises(RecipeError, match="batch_size: 0"):
         next(open_dataset(made.uri).batches(0))
+
+
+def test_a_dataset_that_may_only_be_read_is_read(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's folder, or a mount without writing: rows, versions and verification need no more than reading."""
+    made = make_table()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and allowed(path, mode))
+    assert len(open_dataset(made.uri).to_arrow()) == 18
+    assert [commit.version for commit in history(made.uri, StorageOptions())] == [0]
+    assert verify(made.uri, StorageOptions()).rows == 18
 
 
 def test_a_version_without_a_record_still_has_its_rows(make_table: Make) -> None:
