@@ -247,12 +247,20 @@ def demo(
 
 
 def _say(text: str) -> None:
-    """Print a result: lines, and tabs between columns; other control characters come from names and messages, and are escaped."""
-    typer.echo(printable(text, kept="\n\t"))
+    """Print a result: lines, and tabs between columns; other control characters come from names and messages, and are escaped.
+
+    Nobody needs to read it to its end (`ray-prep files … | head`): the command goes on and ends as it would have.
+    """
+    try:
+        typer.echo(printable(text, kept="\n\t"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"ray-prep: {printable(text, kept=chr(10))}\n")
+    """Print an error; the exit code tells it too, should nobody read it."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(f"ray-prep: {printable(text, kept=chr(10))}\n")
 
 
 def _open(target: str, endpoint: str | None, version: int | None, split: str | None) -> Any:
@@ -302,9 +310,10 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return 4
-    except BrokenPipeError:  # `ray-prep files … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as end:  # `ray-prep --help | head`: what typer makes of it
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0
+        raise
     except OSError as error:  # a sheet or recipe that cannot be written; a full disk
         if _Debug.is_on:
             traceback.print_exc()

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ray_prep.build import build
 from ray_prep.cli import run
+from ray_prep.dataset.reader import open as open_dataset
 
 # Runs in CI, not on every save.
 pytestmark = pytest.mark.slow
@@ -322,13 +323,39 @@ def test_a_demo(tmp_path: Path) -> None:
     assert run(["rejects", str(tmp_path / "demo" / "dataset")]) == 0
 
 
-@pytest.mark.slow
-def test_output_that_nobody_reads_on(collection: Any) -> None:
-    """`ray-prep files … | head -1` ends without a traceback."""
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("files TARGET", 0),
+        ("rejects TARGET", 0),
+        ("log TARGET", 0),
+        ("schema", 0),
+        ("--help", 0),
+        ("verify TARGET", 1),
+        ("build RECIPE --workers 0", 0),
+    ],
+)
+def test_output_that_nobody_reads_on(collection: Any, arguments: str, code: int) -> None:
+    """`ray-prep files … | head -1`: no traceback, and the command's own exit code; a build is published, and its numbers are written."""
     build(collection.recipe(), workers=0)
-    command = " ".join(_command("files", str(collection.target))).replace(
-        "from ray_prep.cli import main; main()", "'from ray_prep.cli import main; main()'"
-    )
-    outcome = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, timeout=60, check=False)
-    assert outcome.stdout.startswith(str(collection.target))
-    assert outcome.stderr == ""
+    report = collection.home / "report.json"
+    if "verify" in arguments:
+        Path(collection.target, collection.shards()[0][0]).unlink()
+        arguments += f" --json {report}"
+    if "build" in arguments:
+        collection.write("owl/new.jpg", collection.pictures["owl/05.jpg"])
+        arguments += f" --json {report}"
+    filled = arguments.replace("TARGET", str(collection.target)).replace("RECIPE", str(collection.file()))
+    command = " ".join(_command(filled)).replace("from ray_prep.cli import main; main()", "'from ray_prep.cli import main; main()'")
+    errors = collection.home / "errors"
+    for merged in (f"2> {errors}", "2>&1"):
+        outcome = subprocess.run(
+            ["bash", "-c", f"{command} {merged} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert outcome.returncode == code
+        assert "Traceback" not in errors.read_text()
+        assert "ray-prep:" not in errors.read_text()
+    if "build" in arguments:
+        assert open_dataset(str(collection.target)).version == 1
+    if "--json" in arguments:
+        assert json.loads(report.read_text())

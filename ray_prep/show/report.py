@@ -43,11 +43,17 @@ def seconds_text(seconds: float) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02} min"
 
 
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Be silent from now on: rich would end the process, and a build does not need to be watched (`ray-prep build … 2>&1 | head`)."""
+        self.quiet = True
+
+
 class TerminalProgress:
     """Our progress line: one that moves on a terminal, a plain line every ten seconds elsewhere; all on standard error."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = _Terminal(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._task: int | None = None
         self._stage = ""
