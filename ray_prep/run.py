@@ -43,6 +43,8 @@ class Run:
         progress: Who watches.
         stack: What is closed when the build ends.
         published: The version that it has committed.
+        has_begun: Whether units were handed to the engine.
+        units_done: Of them, those whose receipts came back.
     """
 
     recipe: Recipe
@@ -56,6 +58,7 @@ class Run:
     stack: ExitStack
     build_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
     run_seconds: float = 0.0
+    has_begun: bool = False
     units_done: int = 0
     published: int | None = None
     engine: Engine | None = None
@@ -70,11 +73,14 @@ class Run:
     @property
     def kept(self) -> str:
         """What to tell of units that are done when the build ends before it publishes."""
-        if not self.units_done:
+        if not self.has_begun:
             return ""
         if self.rebuild:
             return "; with --rebuild the same command makes all anew"
-        return f"; the {self.units_done} units that are done are kept, the same command goes on from there"
+        # Ray passes receipts on in its own time: units may be done of which this process has not heard.
+        known = {0: "what is done is", 1: "the unit that is done is"}
+        done = known.get(self.units_done, f"the {self.units_done} units that are done are")
+        return f"; {done} kept, the same command goes on from there"
 
     def warn(self, message: str) -> None:
         """Tell a person, and keep it for the report."""
@@ -110,6 +116,7 @@ class Run:
         if not refs:
             return
         engine = self.open_engine()
+        self.has_begun = True
         self.progress.expect(sum(ref.rows for ref in refs), len(refs))
         first_s = last_s = time.monotonic()
         is_running = False

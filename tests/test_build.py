@@ -492,6 +492,26 @@ def test_a_stopped_build_goes_on_where_it_was(collection: Any) -> None:
     assert collection.shards() == collection.shards(collection.home / "whole")
 
 
+def test_a_build_that_is_stopped_before_it_hears_of_a_unit(collection: Any) -> None:
+    """Ray tells of finished units late: that they are kept is said all the same, of a build that had handed units out."""
+
+    class Stopping(Silence):
+        def __init__(self, at: str) -> None:
+            self.at = at
+
+        def stage(self, name: str) -> None:
+            if name == self.at:
+                raise KeyboardInterrupt
+
+        def tick(self, tick: Tick) -> None:  # noqa: ARG002  as Progress has it
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"nothing was published; what is done is kept, the same command goes on from there"):
+        build(collection.recipe(), workers=0, progress=Stopping("nowhere"))
+    with pytest.raises(Interrupted, match=r"nothing was published$"):
+        build(collection.recipe(), workers=0, progress=Stopping("listing"))
+
+
 def test_a_stopped_rebuild_begins_anew(collection: Any) -> None:
     """Nothing found is used by a rebuild, not even what an interrupted one left: it says so, and the next one makes all."""
 
