@@ -21,6 +21,7 @@ from ray_prep.notation import read_yaml
 from ray_prep.override import apply_override, filled
 from ray_prep.sections import Checks, Copies, Filter, Output, Split, check_augmented_splits, check_copies_fit
 from ray_prep.sources import parse_source
+from ray_prep.sources.container import check_target
 from ray_prep.spec import Interval, Spec
 from ray_prep.storage import absolute_uri
 from ray_prep.transforms.chain import Chain, parse_chain
@@ -151,6 +152,7 @@ class Recipe:
             data=known,
         )
         check_augmented_splits(recipe.copies, recipe.split)
+        check_target(recipe.source, recipe.output.uri)
         recipe.check()
         return recipe
 

@@ -106,6 +106,46 @@ def test_a_night_with_containers(collection: Collection) -> None:
     assert collection.shards() == collection.shards(anew)
 
 
+def _two_in_a_table(collection: Collection) -> None:
+    path = collection.home / "tables" / "cats.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"image": [collection.pictures[name] for name in ("cat/06.jpg", "cat/09.jpg")]}), path)
+
+
+@pytest.mark.parametrize("output", ["tables/dataset", "tables", "tables/a/b"])
+def test_a_dataset_among_its_own_tables_is_refused(collection: Collection, output: str) -> None:
+    """Its shards are Parquet files, which the next build would read as a source: exit 2 names both places and what would be right."""
+    _two_in_a_table(collection)
+    target, source = collection.home / output, {"uri": str(collection.home / "tables"), "layout": "parquet"}
+    with pytest.raises(RecipeError, match=r"output\.uri: .* lies in source\.uri") as caught:
+        build(collection.recipe(target, source=source), workers=0)
+    assert str(target) in str(caught.value)
+    assert str(collection.home / "tables") in str(caught.value)
+    assert not (target / "_ray_prep").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "more"),
+    [("tables/dataset", {"exclude": ["dataset/**"]}), ("tables/_dataset", {}), ("tables-made", {}), ("tables/d", {"include": ["*"]})],
+)
+def test_a_dataset_beside_its_tables_is_built_again(collection: Collection, output: str, more: dict[str, Any]) -> None:
+    """Excluded, hidden or beside: the second build lists what the first did."""
+    _two_in_a_table(collection)
+    source = {"uri": str(collection.home / "tables"), "layout": "parquet", **more}
+    for is_published in (True, False):
+        report = build(collection.recipe(collection.home / output, source=source, split=None), workers=0)
+        assert (report.listed, report.is_published) == (2, is_published)
+
+
+@pytest.mark.parametrize("layout", ["files", "class_folders"])
+def test_a_dataset_among_its_own_pictures_is_ignored(collection: Collection, layout: str) -> None:
+    """Shards, records and the log are sidecars or hidden, for these layouts: the second build lists what the first did."""
+    source = {"uri": str(collection.folder), "layout": layout}
+    for is_published in (True, False):
+        report = build(collection.recipe(collection.folder / "dataset", source=source), workers=0)
+        assert (report.listed, report.is_published) == (42, is_published)
+
+
 def test_a_damaged_container_loses_no_other(collection: Collection) -> None:
     """What a cut tar holds before the cut is there; the cut itself is one rejection of the container's; others live."""
     source = _tars(collection, None)

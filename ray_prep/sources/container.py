@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import threading
 from functools import partial
 from queue import Empty, Full, Queue
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
-from ray_prep.errors import StorageError
+from ray_prep.errors import RecipeError, StorageError
 from ray_prep.sample import Item
-from ray_prep.sources.listing import SPLIT_FOLDERS, Source, is_hidden, key_of, listed, split_folder, suffix_of
-from ray_prep.storage import PROMPT, Stores, is_local, open_store, split_uri
+from ray_prep.sources.listing import SPLIT_FOLDERS, Source, glob_pattern, is_hidden, key_of, listed, split_folder, suffix_of
+from ray_prep.storage import PROMPT, Stores, is_local, local_path, open_store, split_uri
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -54,6 +55,10 @@ class ContainerSource(Source, Protocol):
         """
         ...
 
+    def offers(self, path: str) -> bool:
+        """Return whether a file would be on offer that lies there below the root."""
+        ...
+
     def class_names(self) -> tuple[str, ...] | None:
         """Return the classes in their order, as far as they can be known without reading an image; None where they cannot."""
         ...
@@ -84,6 +89,35 @@ class Offer(NamedTuple):
         if path.endswith("/"):
             return "/"
         return suffix_of(path) if is_hidden(path) or not self.is_named_by(path) else None
+
+    def takes(self, path: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+        """Return whether a path below the root is on offer: as `listed` judges it."""
+        wanted, unwanted = glob_pattern(include), glob_pattern(exclude)
+        return self.ignored_as(path) is None and wanted.fullmatch(path) is not None and unwanted.fullmatch(path) is None
+
+
+def check_target(source: Source, target: str) -> None:
+    """Refuse a target whose own files the source would list: the next build would take them for containers of images.
+
+    Args:
+        source: Of the recipe.
+        target: The recipe's `output.uri`.
+
+    Raises:
+        RecipeError: It is one.
+    """
+    if not holds_members(source):  # what a target holds is ignored by the others: sidecars, and names that begin with _
+        return
+    root, inside = (os.path.realpath(local_path(uri)) if is_local(uri) else uri for uri in (source.uri, target))
+    if not f"{inside}/".startswith(f"{root}/"):
+        return
+    below = inside[len(root) + 1 :]
+    if source.offers(f"{below}/split=train/0.parquet".lstrip("/")):
+        msg = (
+            f"output.uri: {target} lies in source.uri, {source.uri}, where the next build would take the dataset's own files for a source; "
+            "write to a folder outside" + (f", or put {below}/** into source.exclude" if below else "")
+        )
+        raise RecipeError(msg)
 
 
 def containers(

@@ -120,6 +120,9 @@ class ParquetImages:
             told = [roles.split for roles in pool.map(self._roles, self.items(Counter())) if roles is not None]
         return next((name for name in told if name is not None), None)
 
+    def offers(self, path: str) -> bool:
+        return TABLES.takes(path, self.include, self.exclude)
+
     def class_names(self) -> tuple[str, ...]:
         """Return the classes: in the order the files give them where they name them, then all other labels, numbers by their size.
 

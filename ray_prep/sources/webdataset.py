@@ -94,6 +94,9 @@ class WebDataset:
         """Return None: names of tars and folders tell splits."""
         return
 
+    def offers(self, path: str) -> bool:
+        return TARS.takes(path, self.include, self.exclude)
+
     def class_names(self) -> None:
         """Return None: labels are members of the tars."""
         return
