@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from ray_prep.tally import Tally
 from ray_prep.work import Frozen, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ray_prep.storage import Store
 
@@ -146,6 +147,10 @@ def _build(run: Run) -> BuildReport:
         published=base.record.accepted if base else 0,
         removed=found.removed if base else 0,
         cross_split_duplicates=crossing,
+        classes=_by_class(tally.counts),
+        published_classes=_by_class(kept.record.counts) if kept else {},
+        mean=pooled(tally.sums.get(TRAINING, ()))[0],
+        usual_mean=(kept.frozen.mean or kept.record.mean) if kept else (),
     )
     try:
         check(recipe.checks, outcome)
@@ -162,6 +167,11 @@ def _build(run: Run) -> BuildReport:
         run.warn(f"the plan's files could not be removed, which harms nothing: {error}")
         report = replace(report, warnings=tuple(run.warnings))
     return report
+
+
+def _by_class(counts: Mapping[str, Mapping[str, int]]) -> Counter[str]:
+    """Add up images by class over all splits."""
+    return sum((Counter(known) for known in counts.values()), Counter())
 
 
 def _check_limit(run: Run, base: Base | None) -> None:

@@ -306,6 +306,8 @@ def _check_keys(data: Mapping[str, Any]) -> None:
             raise RecipeError(f"{key}: this version of ray_prep cannot do it yet; leave it out")
         if key not in KEYS and key not in LATER_KEYS:
             raise RecipeError(f"{key}: unknown key{did_you_mean(str(key), KEYS) or '; a recipe has ' + ', '.join(KEYS)}")
+    if isinstance(data.get("checks"), dict) and "python" in data["checks"]:
+        raise RecipeError("checks.python: this version of ray_prep cannot do it yet; leave it out")
     for key in ("source", "output"):
         if key not in data:
             raise RecipeError(f"{key}: is needed and was not given")

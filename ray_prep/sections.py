@@ -231,18 +231,24 @@ class Checks:
         min_images: Fewest accepted images.
         max_drop: Largest share of the published images that one build may take away.
         cross_split_duplicates: Most images that may have a twin (the same bytes) in another split; None to not look.
+        max_class_shift: Most that a class's share of the images may differ from its share in the version before; None for any.
+        max_mean_drift: Most that the training originals' mean may differ, in any channel, from the constants of `normalize: dataset`, or
+            without these from the version before; pixels count as 0 to 1. None for any.
     """
 
     max_rejected: float = 0.01
     min_images: int = 1
     max_drop: float = 0.2
     cross_split_duplicates: int | None = None
+    max_class_shift: float | None = None
+    max_mean_drift: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_rejected", "max_drop"):
+        for name in ("max_rejected", "max_drop", "max_class_shift", "max_mean_drift"):
             share = getattr(self, name)
-            if not 0 <= share <= 1:
-                msg = f"{name} is a share, so between 0 and 1, got {share:g}"
+            if share is not None and not 0 <= share <= 1:
+                kind = "a difference of means of pixels from 0 to 1" if name == "max_mean_drift" else "a share"
+                msg = f"{name} is {kind}, so between 0 and 1, got {share:g}"
                 raise ValueError(msg)
         for name in ("min_images", "cross_split_duplicates"):
             count = getattr(self, name)

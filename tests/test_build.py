@@ -444,6 +444,47 @@ def test_checks_refuse(collection: Any) -> None:
     assert made(collection, checks={"max_rejected": 0.1, "max_drop": 0.5}).removed == 13
 
 
+def test_a_class_that_shifts_is_refused(collection: Any) -> None:
+    """Half the cats are gone: their share is compared with the version before, and named; a rebuild starts over."""
+    checks = {"max_rejected": 0.1, "max_drop": 0.5, "max_class_shift": 0.1}
+    made(collection, checks=checks)
+    for path in sorted((collection.folder / "cat").iterdir())[::2]:
+        path.unlink()
+    with pytest.raises(CheckFailed, match=r"checks\.max_class_shift: the class 'cat' would be 21\.2% of all images and was 35\.0%"):
+        made(collection, checks=checks)
+    assert open_dataset(str(collection.target)).version == 0
+    assert made(collection, checks={**checks, "max_class_shift": 0.14}).version == 1
+    (collection.folder / "dog/01.webp").unlink()
+    assert made(collection, checks={**checks, "max_class_shift": 0}, rebuild=True).version == 2
+
+
+@pytest.mark.parametrize("last", [[], ["to_float"], [{"normalize": {"mean": "dataset", "std": "dataset"}}]])
+def test_pixels_that_drift_are_refused(collection: Any, last: list[Any]) -> None:
+    """White pictures come in: the training mean is compared with the frozen constants, or else with the version before."""
+    sections = {"finish": [{"center_crop": {"height": 24, "width": 24}}, *last], "checks": {"max_rejected": 0.1, "max_mean_drift": 0.05}}
+    made(collection, **sections)
+    mean = open_dataset(str(collection.target)).record.mean
+    white = Image.new("RGB", (48, 48), "white")
+    for number in range(20):
+        white.save(collection.folder / "owl" / f"white{number}.png")
+    with pytest.raises(
+        CheckFailed, match=r"checks\.max_mean_drift: .* in channel \d and was 0\.\d{4}, and it may drift by 0\.05"
+    ) as caught:
+        made(collection, **sections)
+    assert any(f"was {value:.4f}" in str(caught.value) for value in mean)
+    assert made(collection, **sections, rebuild=True).version == 1
+    assert made(collection, **sections).version == 1
+
+
+def test_changes_within_the_limits_pass(collection: Any) -> None:
+    """Nothing shifts and nothing drifts: the strictest limits let a build pass that changes nothing else."""
+    checks = {"max_rejected": 0.1, "max_class_shift": 0, "max_mean_drift": 0}
+    made(collection, checks=checks)
+    assert made(collection, checks=checks, output={"compression": "zstd"}, preprocess=[{"resize": {"short_side": 32}}]).version == 0
+    os.utime(collection.folder / "cat/06.jpg")
+    assert made(collection, checks=checks).version == 1
+
+
 class _Rival(Silence):
     """Does something at the moment this build is about to publish."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from ray_prep.errors import FILTERED_REASONS, CheckFailed, RejectBudgetExceeded
 from ray_prep.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ray_prep.sections import Checks
 
@@ -27,6 +27,10 @@ class Outcome:
         published: Images in the version before; 0 where there is none.
         removed: Of those, how many are no longer on offer.
         cross_split_duplicates: Images that have a twin in another split; None where nobody looked.
+        classes: Images by class.
+        published_classes: The same of the version before; empty where there is none to hold it against.
+        mean: Of the training originals, by channel, in [0, 1]; empty where there are none.
+        usual_mean: What it is held against; empty where there is nothing.
     """
 
     listed: int
@@ -36,6 +40,10 @@ class Outcome:
     published: int
     removed: int
     cross_split_duplicates: int | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
+    published_classes: Mapping[str, int] = field(default_factory=dict)
+    mean: Sequence[float] = ()
+    usual_mean: Sequence[float] = ()
 
 
 def max_rejected(checks: Checks, outcome: Outcome) -> str | None:
@@ -90,11 +98,47 @@ def cross_split_duplicates(checks: Checks, outcome: Outcome) -> str | None:
     )
 
 
+def max_class_shift(checks: Checks, outcome: Outcome) -> str | None:
+    """Refuse a build in which a class has become much more, or less, of the whole than it was."""
+    now, before = sum(outcome.classes.values()), sum(outcome.published_classes.values())
+    if checks.max_class_shift is None or not now or not before:
+        return None
+    names = sorted({*outcome.classes, *outcome.published_classes})
+    shares = {
+        name: (Fraction(outcome.published_classes.get(name, 0), before), Fraction(outcome.classes.get(name, 0), now)) for name in names
+    }
+    name, (was, share) = max(shares.items(), key=lambda known: abs(known[1][1] - known[1][0]))
+    if abs(share - was) <= Fraction(str(checks.max_class_shift)):
+        return None
+    who = f"the class {name!r}" if name else "images without a label"
+    return (
+        f"checks.max_class_shift: {who} would be {float(share):.1%} of all images and was {float(was):.1%}, "
+        f"and shares may shift by {checks.max_class_shift:.1%}; is the source what it should be? If so, raise checks.max_class_shift"
+    )
+
+
+def max_mean_drift(checks: Checks, outcome: Outcome) -> str | None:
+    """Refuse a build whose training pixels have become much brighter, or darker, than they were."""
+    if checks.max_mean_drift is None or not outcome.mean or len(outcome.mean) != len(outcome.usual_mean):
+        return None
+    drifts = [abs(now - usual) for now, usual in zip(outcome.mean, outcome.usual_mean, strict=True)]
+    channel = max(range(len(drifts)), key=drifts.__getitem__)
+    if drifts[channel] <= checks.max_mean_drift:
+        return None
+    return (
+        f"checks.max_mean_drift: the training images' mean would be {outcome.mean[channel]:.4f} in channel {channel} and was "
+        f"{outcome.usual_mean[channel]:.4f}, and it may drift by {checks.max_mean_drift:g}; is the source what it should be? "
+        "If so, raise checks.max_mean_drift, or start over with --rebuild"
+    )
+
+
 CHECKS: dict[str, Callable[[Checks, Outcome], str | None]] = {
     "max_rejected": max_rejected,
     "min_images": min_images,
     "max_drop": max_drop,
     "cross_split_duplicates": cross_split_duplicates,
+    "max_class_shift": max_class_shift,
+    "max_mean_drift": max_mean_drift,
 }
 
 
