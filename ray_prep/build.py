@@ -16,8 +16,8 @@ from ray_prep.base import Base, read_base
 from ray_prep.build_report import RECORDED, BuildReport, made_report, unchanged_report
 from ray_prep.checks import Outcome, check
 from ray_prep.containers import count_members, survey_containers
-from ray_prep.dataset.record import TRAINING, Record, remove_refusal, write_record, write_refusal
-from ray_prep.dataset.schema import delta_schema, table_schema
+from ray_prep.dataset.record import BUILDS_FOLDER, TRAINING, Record, remove_refusal, write_record, write_refusal
+from ray_prep.dataset.schema import PARTITION, delta_schema, table_schema
 from ray_prep.dataset.sums import add_sums, pooled
 from ray_prep.dataset.table import commit
 from ray_prep.duplicates import Holder, holders_of_the_same
@@ -26,10 +26,11 @@ from ray_prep.messages import EVERY
 from ray_prep.plan import PlanFiles, Receipts, carried_columns, check_image, copy_units, freeze, units
 from ray_prep.platform import made_with
 from ray_prep.progress import Progress, Silence
+from ray_prep.receipt import WORK_FOLDER
 from ray_prep.recipe import Recipe
 from ray_prep.run import Run
 from ray_prep.sample import Rejection
-from ray_prep.storage import open_store
+from ray_prep.storage import clear_unfinished, open_store
 from ray_prep.survey import Survey, survey
 from ray_prep.tally import Tally
 from ray_prep.work import Frozen, Work
@@ -160,6 +161,7 @@ def _build(run: Run) -> BuildReport:
         raise type(refusal)(f"{refusal}\n{_left_list(run, store, tally)}") from None
     run.progress.stage("publishing")
     report = _publish(run, work, found, tally, store, base)
+    clear_unfinished(recipe.output.uri, (f"{PARTITION}=*", WORK_FOLDER, f"{BUILDS_FOLDER}/*"))
     try:
         plan.remove()
         remove_refusal(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -606,6 +607,24 @@ def test_a_step_of_the_users_that_raises(collection: Any) -> None:
     assert report.accepted == 40 - len(failed)
     assert made(collection, **sections).decoded == 0
     assert build(collection.recipe(**sections), workers=0, retry_rejected=True).decoded > 0
+
+
+def test_what_a_killed_build_left_half_written_goes_after_a_week(collection: Any) -> None:
+    """The next version's build removes it wherever it writes; what is younger may be another build's, and stays."""
+    made(collection)
+    (record,) = collection.target.glob("_ray_prep/builds/*/record.json")
+    left = []
+    for folder in (collection.target / "split=train", collection.target / "_ray_prep" / "work", record.parent):
+        for name, age_s in (("old", 8 * 86400), ("young", 3600)):
+            path = folder / f".tmp-{name}"
+            path.write_bytes(b"cut")
+            os.utime(path, (time.time() - age_s,) * 2)
+            left.append(path)
+    assert not made(collection).is_published
+    assert all(path.exists() for path in left)
+    collection.write("owl/new.jpg", collection.pictures["owl/05.jpg"])
+    assert made(collection).is_published
+    assert {path.name for path in left if path.exists()} == {".tmp-young"}
 
 
 def test_a_bug_in_a_step_ends_the_build_and_names_it(collection: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ray_prep.errors import RecipeError, did_you_mean
 from ray_prep.storage.aws import resolve
-from ray_prep.storage.local import LocalStore, read_local
+from ray_prep.storage.local import LocalStore, clear_unfinished, read_local
 from ray_prep.storage.objects import OBJECT_SCHEMES, S3_SCHEMES, ObjectStore
 from ray_prep.storage.options import PROMPT, STEADY, Patience, StorageOptions
 from ray_prep.storage.store import Entry, Store
@@ -27,6 +27,7 @@ __all__ = [
     "absolute_uri",
     "check_scheme",
     "clean_uri",
+    "clear_unfinished",
     "delta_options",
     "is_local",
     "local_path",

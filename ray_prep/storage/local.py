@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import IO, TYPE_CHECKING, Any
 
 from ray_prep.errors import StorageError
 from ray_prep.storage.options import StorageOptions
 from ray_prep.storage.store import Entry
-from ray_prep.storage.uri import local_uri
+from ray_prep.storage.uri import is_local, local_path, local_uri
 
 if TYPE_CHECKING:
     import threading
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 # Such a path names nothing: no such file, a file where a folder should be, a name the system cannot have, links in a circle.
 _NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+
+
+# Readers skip names that begin so.
+_TEMPORARY = ".tmp-"
+_UNFINISHED_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,7 @@ class LocalStore:
         """Write beside the target under a name readers skip, make it durable, then publish it under its name at once."""
         full = self._full(path)
         folder = os.path.dirname(full)
-        temporary = f"{folder}/.tmp-{uuid.uuid4().hex}"
+        temporary = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}"
         with _faults(full):
             try:
                 os.makedirs(folder, exist_ok=True)
@@ -200,6 +207,25 @@ class LocalStore:
                     os.unlink(temporary)
             if is_lasting:
                 _sync_folder(folder)
+
+
+def clear_unfinished(uri: str, folders: Sequence[str]) -> None:
+    """Remove what writers that were killed left half-written, in folders of this machine, more than a week ago.
+
+    Nobody writes one file for so long: what is younger may be somebody's who is still at it, on this machine or another.
+
+    Args:
+        uri: A root; nothing happens where it is not local.
+        folders: Globs of folders below it.
+    """
+    if not is_local(uri):
+        return
+    oldest_s = time.time() - _UNFINISHED_S
+    for folder in folders:
+        for path in Path(local_path(uri)).glob(f"{folder}/{_TEMPORARY}*"):
+            with suppress(OSError):  # what is somebody else's stays, and harms nothing
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
 
 
 def read_local(path: str) -> bytes:
