@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ray_prep.build import build
@@ -84,6 +86,24 @@ def test_a_damaged_dataset_is_named_and_made_anew(collection: Any, name: str) ->
     assert not verify(target, StorageOptions(), sample=100).findings
     assert collection.shards() == whole
     assert not build(collection.recipe(), workers=0).is_published
+
+
+@pytest.mark.parametrize("name", ["a shard is gone", "the record is gone", "the rejections are cut"])
+def test_a_damaged_dataset_of_containers(collection: Any, name: str) -> None:
+    """Members are counted against the version before twice, which is no more in the way of a rebuild; one warning says of it."""
+    path = collection.home / "tables" / "all.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"image": list(collection.pictures.values())}), path)
+    recipe = collection.recipe(source={"uri": str(path.parent), "layout": "parquet"})
+    build(recipe, workers=0)
+    damage, what = DAMAGES[name]
+    damage(collection.target)
+    with pytest.raises(Damaged, match=what):
+        build(recipe, workers=0)
+    report = build(recipe, workers=0, rebuild=True)
+    assert (report.version, report.listed, report.accepted) == (1, 42, 40)
+    assert len(report.warnings) == 1
+    assert not verify(str(collection.target), StorageOptions(), sample=100).findings
 
 
 def test_bytes_that_rotted_are_made_anew(collection: Any) -> None:

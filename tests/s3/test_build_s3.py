@@ -12,7 +12,7 @@ import pytest
 from ray_prep.build import build
 from ray_prep.cli import run
 from ray_prep.dataset.reader import open as open_dataset
-from ray_prep.errors import RejectBudgetExceeded, StorageError
+from ray_prep.errors import Damaged, RejectBudgetExceeded, StorageError
 from ray_prep.recipe import Recipe
 from ray_prep.storage import open_store
 
@@ -211,3 +211,23 @@ def test_secrets_are_in_nothing(collection: Any, faulty_proxy: Any, moto_server:
     )
     for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], "hunter22pass", "deadbeefcafe", "tok3nvalue", "abcdefsecret"):
         assert secret.encode() not in everything, secret
+
+
+def test_a_damaged_dataset_in_a_bucket_is_made_anew(collection: Any, moto_server: Any) -> None:
+    """A shard that was deleted and one that was cut, and the record: each is named, and a rebuild is the way out, as on disk."""
+    made = recipe(collection, uploaded(collection, moto_server), moto_server.endpoint)
+    build(made, workers=0)
+    store = open_store(made.output.uri, made.source.storage_options)
+    first, last, *_ = sorted(entry.path for entry in store.list() if entry.path.startswith("split="))
+    (record,) = (entry.path for entry in store.list("_ray_prep/builds") if entry.path.endswith("record.json"))
+    store.delete(first)
+    with pytest.raises(Damaged, match=f"{first} is not there"):
+        build(made, workers=0)
+    store.put(last, b"cut")
+    store.delete(record)
+    with pytest.raises(Damaged, match=r"record\.json is not there"):
+        build(made, workers=0)
+    report = build(made, workers=0, rebuild=True)
+    assert (report.version, report.accepted, report.decoded) == (1, 40, 42)
+    assert "damaged in 3 files" in report.warnings[0]
+    assert not build(made, workers=0).is_published
