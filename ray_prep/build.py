@@ -122,8 +122,8 @@ def _build(run: Run) -> BuildReport:
     if base and damage:
         what = next(iter(damage.values()))
         run.warn(
-            f"version {base.version} is damaged in {len(damage)} files, such as {what.place}, which {what.what}; what they knew of images "
-            "counts as added, and checks against that version may not see it"
+            f"version {base.version} is damaged (files: {len(damage)}, such as {what.place}, which {what.what}); images that only such "
+            "files tell of count as added, and checks against that version may not see them"
         )
     frozen = freeze(recipe, kept.frozen if kept else None, carried, found.labels, found.class_names)
     if kept and _is_nothing_to_do(run, kept, found, frozen):

@@ -82,7 +82,7 @@ def test_a_damaged_dataset_is_named_and_made_anew(collection: Any, name: str) ->
     assert verify(target, StorageOptions()).findings
     report = build(collection.recipe(), workers=0, rebuild=True)
     assert (report.version, report.decoded, report.accepted, report.rejected) == (1, 42, 40, 2)
-    assert "version 0 is damaged in" in report.warnings[0]
+    assert "version 0 is damaged (files: " in report.warnings[0]
     assert not verify(target, StorageOptions(), sample=100).findings
     assert collection.shards() == whole
     assert not build(collection.recipe(), workers=0).is_published
