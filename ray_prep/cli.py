@@ -257,9 +257,11 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _complain(text: str) -> None:
+def _complain(text: str, *, has_trace: bool = False) -> None:
     """Print an error; the exit code tells it too, should nobody read it."""
     with suppress(BrokenPipeError):
+        if has_trace and _Debug.is_on:
+            traceback.print_exc()
         sys.stderr.write(f"ray-prep: {printable(text, kept=chr(10))}\n")
 
 
@@ -303,9 +305,7 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.Exit as end:
         return end.exit_code
     except RayPrepError as error:
-        if _Debug.is_on:
-            traceback.print_exc()
-        _complain(str(error))
+        _complain(str(error), has_trace=True)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
@@ -315,18 +315,14 @@ def run(arguments: list[str] | None = None) -> int:
             return 0
         raise
     except OSError as error:  # a sheet or recipe that cannot be written; a full disk
-        if _Debug.is_on:
-            traceback.print_exc()
-        _complain(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        _complain(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", has_trace=True)
         return 3
     except Exception as error:  # noqa: BLE001  the process boundary
         if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):  # click's own: a wrong option
             _complain(error.format_message())
             return 2
-        if _Debug.is_on:
-            traceback.print_exc()
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        _complain(f"unforeseen {what}; --debug shows where (ray-prep --debug …), and a report of it is welcome")
+        _complain(f"unforeseen {what}; --debug shows where (ray-prep --debug …), and a report of it is welcome", has_trace=True)
         return 4
     return outcome if isinstance(outcome, int) else 0
 

@@ -332,9 +332,9 @@ def _classes(value: object) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or not value:
         raise RecipeError(f"classes: should be a list of names, got {value!r}")
-    for place, name in enumerate(value):
+    for number, name in enumerate(value):
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise RecipeError(f"classes[{place}]: should be a text or a whole number, got {name!r}; write it in quotes")
+            raise RecipeError(f"classes[{number}]: should be a text or a whole number, got {name!r}; write it in quotes")
     names = tuple(str(name) for name in value)
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
