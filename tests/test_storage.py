@@ -4,11 +4,12 @@ import errno
 import http.server
 import os
 import pickle
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 import pytest
@@ -457,11 +458,24 @@ def test_each_answer_has_its_error(status: int | None, code: str, kind: type[Exc
 class _Site(http.server.SimpleHTTPRequestHandler):
     refused = ""
 
+    statuses: ClassVar = {"/private.jpg": 403, "/gone.jpg": 410, "/busy.jpg": 503, "/get-only.jpg": 405}
+
     def do_GET(self) -> None:
-        if self.path == "/private.jpg":
-            self.send_error(403)
-        else:
+        status = self.statuses.get(self.path)
+        if status is None:
             super().do_GET()
+        elif status == 405:
+            self.path = "/x.jpg"
+            super().do_GET()
+        else:
+            self.send_error(status)
+
+    def do_HEAD(self) -> None:
+        status = self.statuses.get(self.path)
+        if status is None:
+            super().do_HEAD()
+        else:
+            self.send_error(status)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -504,6 +518,49 @@ def test_a_web_server_is_a_store(site: str) -> None:
         store.get("private.jpg")
     with pytest.raises(StorageError):
         store.put("new.jpg", b"")
+
+
+def test_what_a_web_server_answers_is_told_apart(site: str) -> None:
+    """Gone is missing; refused and not able to answer are faults, for who asks what is there, too; who allows GET alone is asked so."""
+    store = open_store(site, StorageOptions(allow_http=True), patience=Patience(1, 2, 0.1))
+    assert store.stat("gone.jpg") is None
+    assert store.stat("get-only.jpg") is not None
+    for request in (store.stat, store.get):
+        with pytest.raises(StorageError, match=r"refuses access \(403\)"):
+            request("private.jpg")
+        with pytest.raises(StorageError, match=r"is not able to answer \(503\)"):
+            request("busy.jpg")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp"])
+def test_a_closed_port_is_no_missing_file(scheme: str) -> None:
+    """Nobody answers: that is said, and no word of a file that is not there."""
+    with socket.socket() as taken:  # bound and not listening: nobody else can open it meanwhile
+        taken.bind(("127.0.0.1", 0))
+        place = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}"
+        store = open_store(place, StorageOptions(allow_http=True), patience=Patience(1, 1, 0.1))
+        for request in (store.stat, store.get):
+            with pytest.raises(StorageError, match=rf"{place} does not answer \(connection refused\)"):
+                request("x.jpg")
+
+
+def test_a_name_that_nobody_knows_is_no_missing_file() -> None:
+    """`.invalid` is never resolved (RFC 2606)."""
+    with pytest.raises(StorageError, match=r"https://host\.invalid does not answer \(nobody knows this name\)"):
+        open_store("https://host.invalid", patience=Patience(1, 1, 0.1)).stat("x.jpg")
+
+
+def test_hosts_are_greeted_once_and_not_all_of_very_many(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file is an answer; one that does not answer is heard of; those beyond the first are not asked."""
+    asked: list[str] = []
+    monkeypatch.setattr("ray_prep.storage.remote.RemoteStore.stat", lambda store, path: asked.append(store.uri_of(path)))
+    stores = Stores(StorageOptions(allow_http=True))
+    for number in range(200):
+        stores.greet(f"{site}/{number}.jpg")
+        stores.greet(f"/a/{number}.jpg")
+        stores.greet(f"https://host-{number}.invalid/x.jpg")
+    assert asked[:2] == [f"{site}/0.jpg", "https://host-0.invalid/x.jpg"]
+    assert len(asked) == 64
 
 
 def test_a_place_where_no_folder_can_be_made_is_a_storage_fault() -> None:

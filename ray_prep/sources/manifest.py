@@ -19,7 +19,6 @@ from ray_prep.sources.columns import TYPES, UNFIT
 from ray_prep.sources.parts import ROLES, Layout, lay_out, open_table, texts_of
 from ray_prep.sources.table import Batch, Table, first_unfit
 from ray_prep.storage import (
-    OBJECT_SCHEMES,
     PROMPT,
     StorageOptions,
     Stores,
@@ -65,7 +64,7 @@ class Manifest:
             and its value the type it gets (bool, int8 to int64, float32, float64, string, date, timestamp); CSV columns are strings
             otherwise.
         versions: Where the version of a remote image comes from if no column tells: `head` asks the store, `never_changes` asks nobody
-            (but each bucket once whether it answers).
+            (but each bucket or host once whether it answers).
         storage_options: How the table, and the images, are reached.
     """
 
@@ -132,7 +131,8 @@ class Manifest:
             heads: ThreadPoolExecutor | None = None
             for batch in table.batches():
                 rows = list(self._rows(batch, layout))
-                self._greet(stores, rows)
+                for row in rows:
+                    stores.greet(row.uri)
                 versions = {row.uri: row.version for row in rows if row.version is not None}
                 asked = list(dict.fromkeys(row.uri for row in rows if row.version is None))
                 remote = [uri for uri in asked if not is_local(uri)]
@@ -151,19 +151,6 @@ class Manifest:
                     Item(row.key, row.uri, versions[row.uri] if row.version is None else row.version, row.label, row.split, columns)
                     for row, columns in zip(rows, _records(names, carried, len(rows)), strict=True)
                 ]
-
-    def _greet(self, stores: Stores, rows: Sequence[Row]) -> None:
-        """Hear soon whether the images' buckets and hosts answer.
-
-        A web server is asked only where it is asked for versions anyway: a signed address may allow GET alone.
-
-        Raises:
-            StorageError: One does not answer.
-        """
-        for row in rows:
-            is_asked = row.version is None and self.versions != NEVER_CHANGES
-            if not is_local(row.uri) and (is_asked or scheme_of(row.uri) in OBJECT_SCHEMES):
-                stores.greet(row.uri)
 
     def _rows(self, batch: Batch, layout: Layout) -> Iterator[Row]:
         base, _ = split_uri(self.uri)

@@ -98,6 +98,10 @@ def check_scheme(uri: str) -> None:
         raise RecipeError(msg)
 
 
+# An answer takes some 50 ms, and they are asked one after another.
+_MOST_GREETED = 64
+
+
 class Stores:
     """The stores behind single uris, one a bucket or host, each connected once.
 
@@ -134,13 +138,14 @@ class Stores:
     def greet(self, uri: str) -> None:
         """Hear within seconds whether a uri's bucket or host answers at all, where an ordinary request insists for minutes.
 
-        Each is asked once, by a HEAD of this uri; whether anything lies there plays no part.
+        Each is asked once, for this uri; whether anything lies there plays no part. Of very many, such as the hosts of pictures
+        gathered from all over the web, only the first are asked: the others' faults come as they come.
 
         Raises:
             StorageError: It does not answer, or refuses access.
         """
         store, path = self.of(uri)
-        if store is not self._here and store.uri not in self._greeted:
+        if store is not self._here and store.uri not in self._greeted and len(self._greeted) < _MOST_GREETED:
             open_store(store.uri, self._options, patience=PROMPT).stat(path)
             self._greeted.add(store.uri)
 

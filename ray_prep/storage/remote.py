@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import socket
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import fsspec
-from aiohttp import ClientError
+from aiohttp import ClientError, ClientResponseError, ClientSSLError
 from fsspec.exceptions import FSTimeoutError
 
 from ray_prep.errors import RecipeError, StorageError
@@ -18,10 +21,13 @@ from ray_prep.storage.store import Entry, RangeReader
 from ray_prep.storage.uri import scheme_of
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+
+# Clients that are not made of coroutines (ftp, sftp) have one connection, shared by all who open the same place.
+_one_at_a_time = threading.Lock()
+_GONE = 410  # it was there once: to us as missing as what never was
 
 _HINT = (
     "userinfo and signature parameters are cut from uris, so that presigned ones cannot be read; give access in another way, "
@@ -58,7 +64,7 @@ class RemoteStore:
     def check(self, *, writing: bool = False) -> None:  # noqa: ARG002  only writing shows whether one may
         prompt = RemoteStore(self.uri, self.options, PROMPT)
         try:
-            prompt._call("", lambda fs: fs.info(self.uri + "/"))
+            prompt._call("", lambda fs: fs.info(self._bare(self.uri) + "/"))
         except FileNotFoundError:
             # A server need not answer for a folder; that it answered at all is what was asked.
             return
@@ -66,14 +72,14 @@ class RemoteStore:
     def list(self, prefix: str = "", on_unreadable: Callable[[str], None] | None = None) -> Iterator[Entry]:  # noqa: ARG002  local folders only
         """Yield the files below a folder, sorted; fsspec walks the whole of it first."""
         top = f"{self.uri}/{prefix}" if prefix else self.uri
-        found = self._call(prefix, lambda fs: fs.find(top + "/", detail=True))
+        found = self._call(prefix, lambda fs: fs.find(self._bare(top) + "/", detail=True))
         root = len(self._bare(self.uri)) + 1
         for name in sorted(found):
             yield _entry(found[name], self._bare(name)[root:])
 
     def stat(self, path: str) -> Entry | None:
         try:
-            info = self._call(path, lambda fs: fs.info(self.uri_of(path)))
+            info = self._call(path, lambda fs: fs.info(self._bare(self.uri_of(path))))
         except FileNotFoundError:
             return None
         return _entry(info, path) if info.get("type", "file") == "file" else None
@@ -83,7 +89,7 @@ class RemoteStore:
         return None if entry is None else entry.size_bytes
 
     def get(self, path: str, *, stop: threading.Event | None = None) -> bytes:
-        return bytes(self._call(path, lambda fs: fs.cat_file(self.uri_of(path)), stop))
+        return bytes(self._call(path, lambda fs: fs.cat_file(self._bare(self.uri_of(path))), stop))
 
     def open_input(self, path: str, *, buffer_bytes: int = 1 << 20) -> IO[bytes]:
         entry = self.stat(path)
@@ -92,7 +98,7 @@ class RemoteStore:
             raise FileNotFoundError(msg)
 
         def read_range(start: int, length: int) -> bytes:
-            return bytes(self._call(path, lambda fs: fs.cat_file(self.uri_of(path), start=start, end=start + length)))
+            return bytes(self._call(path, lambda fs: fs.cat_file(self._bare(self.uri_of(path)), start=start, end=start + length)))
 
         # A web server may ignore the range and send the whole, or not tell the size beforehand.
         begin = read_range(0, 1)
@@ -101,15 +107,15 @@ class RemoteStore:
         return io.BufferedReader(RangeReader(entry.size_bytes, read_range), buffer_bytes)
 
     def put(self, path: str, data: bytes, *, is_lasting: bool = True) -> None:  # noqa: ARG002  what is put there lasts
-        self._call(path, lambda fs: fs.pipe_file(self.uri_of(path), data))
+        self._call(path, lambda fs: fs.pipe_file(self._bare(self.uri_of(path)), data))
 
     def put_file(self, path: str, local_path: str) -> None:
-        self._call(path, lambda fs: fs.put_file(local_path, self.uri_of(path)))
+        self._call(path, lambda fs: fs.put_file(local_path, self._bare(self.uri_of(path))))
 
     def create(self, path: str, data: bytes) -> bool:
         def write(fs: Any) -> bool:
             try:
-                fs.pipe_file(self.uri_of(path), data, mode="create")
+                fs.pipe_file(self._bare(self.uri_of(path)), data, mode="create")
             except FileExistsError:
                 return False
             return True
@@ -118,7 +124,7 @@ class RemoteStore:
 
     def delete(self, path: str) -> None:
         try:
-            self._call(path, lambda fs: fs.rm_file(self.uri_of(path)))
+            self._call(path, lambda fs: fs.rm_file(self._bare(self.uri_of(path))))
         except FileNotFoundError:
             return
 
@@ -132,8 +138,9 @@ class RemoteStore:
             limits = aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.stall_s)
             arguments = {"client_kwargs": {"timeout": limits, "trust_env": True}}
         try:
-            return fsspec.filesystem(scheme, **arguments)
-        except (ImportError, ValueError) as error:
+            # Not `filesystem`: what some schemes need to know, such as the host of ftp://, stands in the uri.
+            return fsspec.url_to_fs(self.uri, **arguments)[0]
+        except (ImportError, TypeError, ValueError) as error:
             msg = f"{self.uri}: {scheme}:// cannot be opened: {error}"
             raise RecipeError(msg) from error
 
@@ -145,18 +152,35 @@ class RemoteStore:
 
         def attempt() -> T:
             try:
-                return request(self._fs)
+                fs = self._fs
+                with nullcontext() if fs.async_impl else _one_at_a_time:
+                    return request(fs)
             except FileNotFoundError as error:
-                raise place.fault(404, "", "") from error
-            except ClientError as error:
-                raise place.fault(getattr(error, "status", None), "", type(error).__name__) from error
-            except (TimeoutError, FSTimeoutError, ConnectionError) as error:
-                raise place.fault(None, "", type(error).__name__) from error
+                # fsspec 2026 says so of whatever keeps its HTTP client from an answer, and why in the cause.
+                raise _fault(place, error.__cause__) or place.fault(404, "", "") from error
+            except (ClientError, TimeoutError, FSTimeoutError, ConnectionError, socket.gaierror) as error:
+                raise _fault(place, error) or place.fault(None, "", type(error).__name__) from error
             except (NotImplementedError, OSError, ValueError) as error:
                 msg = f"{place.uri}: {str(error) or 'this scheme cannot do that'}"
                 raise StorageError(msg) from error
 
         return insist(attempt, self.patience.retry_s, stop)
+
+
+def _fault(place: Place, error: BaseException | None) -> StorageError | FileNotFoundError | None:
+    """Return what a client's error stands for; None where it is none of a client's."""
+    if isinstance(error, ClientResponseError):
+        return place.fault(404 if error.status == _GONE else error.status, "", "")
+    if isinstance(error, ClientSSLError):
+        return StorageError(f"{place.uri}: {place.endpoint} is no server that TLS trusts: {error}")
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, socket.gaierror):
+        return place.fault(None, "", "nobody knows this name")
+    if isinstance(cause, ConnectionRefusedError):
+        return place.fault(None, "", "connection refused")
+    if isinstance(error, ClientError | TimeoutError | FSTimeoutError | ConnectionError):
+        return place.fault(None, "", type(error).__name__)
+    return None
 
 
 def _entry(info: dict[str, Any], path: str) -> Entry:

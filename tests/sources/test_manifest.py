@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from pyarrow import parquet
 from ray_prep.errors import RecipeError, StorageError
 from ray_prep.sources.columns import TIMESTAMP, table_type
 from ray_prep.sources.manifest import Manifest
+from ray_prep.storage import Patience, StorageOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -278,13 +280,36 @@ def test_uris_start_from_the_manifest(folder: Path) -> None:
     assert [item.key for item in items] == ["../a.jpg", f"{folder}/b.jpg", f"file://{folder}/c.jpg", "../sp ace#%20.jpg", "./../a.jpg"]
 
 
-def test_secrets_are_cut_from_keys_and_uris(folder: Path) -> None:
+def test_secrets_are_cut_from_keys_and_uris(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A presigned uri leaves its signature behind; a local name with a question mark is a name."""
+    monkeypatch.setattr("ray_prep.storage.remote.RemoteStore.stat", lambda *_: None)  # there is no such host
     (folder / "q?token=1.jpg").write_bytes(b"x")
     text = "uri\nhttps://u:p@host/a.jpg?X-Amz-Signature=s&v=2\nq?token=1.jpg\n"
     signed, local = _items(_manifest(folder, "l.csv", text, versions="never_changes"))
     assert signed.key == signed.uri == "https://host/a.jpg?v=2"
     assert (local.key, bool(local.version)) == ("q?token=1.jpg", True)
+
+
+@pytest.mark.parametrize("versions", ["head", "never_changes"])
+@pytest.mark.parametrize("text", ["uri\n{host}/a.jpg\n", "uri,version\n{host}/a.jpg,1\n"], ids=["without", "with"])
+def test_a_host_that_does_not_answer_is_heard_of_while_listing(
+    folder: Path, text: str, versions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However versions are found: no build waits minutes for its first image."""
+    monkeypatch.setattr("ray_prep.storage.PROMPT", Patience(1, 1, 0.1))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        source = _manifest(folder, "l.csv", text.format(host=host), versions=versions, storage_options=StorageOptions(allow_http=True))
+        with pytest.raises(StorageError, match=f"{host} does not answer"):
+            _items(source)
+
+
+def test_a_manifest_on_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not said to be missing."""
+    monkeypatch.setattr("ray_prep.sources.manifest.PROMPT", Patience(1, 1, 0.1))
+    with pytest.raises(StorageError, match=r"host\.invalid does not answer"):
+        _items(Manifest("https://host.invalid/list.csv"))
 
 
 @pytest.mark.parametrize("name", ["version", "etag", "sha256"])
