@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import traceback
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
 from ray_prep.engines.child import Attempt, Child, failed
@@ -112,8 +113,9 @@ def run_in_children(
                     yield outcome
     finally:
         if running:
-            while not waiting.empty():
-                waiting.get()
+            with suppress(Empty):  # a thread may take the last one at the same moment
+                while True:
+                    waiting.get_nowait()
             for child in children:
                 waiting.put(None)
                 child.close()
