@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import socket
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +34,8 @@ from ray_prep.survey import survey
 from ray_prep.work import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ray_prep.messages import UnitRef
 
 WHOLE = 40
@@ -200,3 +203,11 @@ def collection(tmp_path: Path, pictures: dict[str, bytes], monkeypatch: pytest.M
     made = Collection(tmp_path, pictures)
     write_pictures(made.folder, pictures)
     return made
+
+
+@pytest.fixture
+def closed() -> Iterator[str]:
+    """A place where nobody listens: its port is held, so that nobody else begins to."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{holder.getsockname()[1]}"

@@ -550,19 +550,6 @@ def test_a_name_that_nobody_knows_is_no_missing_file() -> None:
         open_store("https://host.invalid", patience=Patience(1, 1, 0.1)).stat("x.jpg")
 
 
-def test_hosts_are_greeted_once_and_not_all_of_very_many(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing file is an answer; one that does not answer is heard of; those beyond the first are not asked."""
-    asked: list[str] = []
-    monkeypatch.setattr("ray_prep.storage.remote.RemoteStore.stat", lambda store, path: asked.append(store.uri_of(path)))
-    stores = Stores(StorageOptions(allow_http=True))
-    for number in range(200):
-        stores.greet(f"{site}/{number}.jpg")
-        stores.greet(f"/a/{number}.jpg")
-        stores.greet(f"https://host-{number}.invalid/x.jpg")
-    assert asked[:2] == [f"{site}/0.jpg", "https://host-0.invalid/x.jpg"]
-    assert len(asked) == 64
-
-
 def test_a_place_where_no_folder_can_be_made_is_a_storage_fault() -> None:
     """Writing below `/proc` is refused with a line for people, not with a missing file."""
     with pytest.raises(StorageError, match="/proc"):

@@ -19,6 +19,7 @@ from ray_prep.sources.columns import TYPES, UNFIT
 from ray_prep.sources.parts import ROLES, Layout, lay_out, open_table, texts_of
 from ray_prep.sources.table import Batch, Table, first_unfit
 from ray_prep.storage import (
+    OBJECT_SCHEMES,
     PROMPT,
     StorageOptions,
     Stores,
@@ -64,7 +65,7 @@ class Manifest:
             and its value the type it gets (bool, int8 to int64, float32, float64, string, date, timestamp); CSV columns are strings
             otherwise.
         versions: Where the version of a remote image comes from if no column tells: `head` asks the store, `never_changes` asks nobody
-            (but each bucket or host once whether it answers).
+            (but each bucket once whether it answers; web servers are asked that when images are to be fetched from them).
         storage_options: How the table, and the images, are reached.
     """
 
@@ -131,8 +132,7 @@ class Manifest:
             heads: ThreadPoolExecutor | None = None
             for batch in table.batches():
                 rows = list(self._rows(batch, layout))
-                for row in rows:
-                    stores.greet(row.uri)
+                stores.greet(row.uri for row in rows if self._is_heard(row))
                 versions = {row.uri: row.version for row in rows if row.version is not None}
                 asked = list(dict.fromkeys(row.uri for row in rows if row.version is None))
                 remote = [uri for uri in asked if not is_local(uri)]
@@ -151,6 +151,15 @@ class Manifest:
                     Item(row.key, row.uri, versions[row.uri] if row.version is None else row.version, row.label, row.split, columns)
                     for row, columns in zip(rows, _records(names, carried, len(rows)), strict=True)
                 ]
+
+    def _is_heard(self, row: Row) -> bool:
+        """Return whether the place of a row's image is asked at once whether it answers.
+
+        A web server that is not asked for a version is left alone until there are images to fetch from it: what was published years ago
+        may lie on a host that is gone since.
+        """
+        is_asked = row.version is None and self.versions != NEVER_CHANGES
+        return not is_local(row.uri) and (is_asked or scheme_of(row.uri) in OBJECT_SCHEMES)
 
     def _rows(self, batch: Batch, layout: Layout) -> Iterator[Row]:
         base, _ = split_uri(self.uri)

@@ -55,6 +55,9 @@ class LocalStore:
     def uri_of(self, path: str) -> str:
         return local_uri(self._full(path))
 
+    def greet(self, path: str) -> None:
+        """Do nothing: nobody is behind a local disk."""
+
     def check(self, *, writing: bool = False) -> None:
         if writing:
             nearest = self.root

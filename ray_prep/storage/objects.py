@@ -69,6 +69,9 @@ class ObjectStore:
             return
         prompt._call("", lambda: next(iter(prompt._client.list(prompt._prefix or None, chunk_size=1)), None))
 
+    def greet(self, path: str) -> None:
+        ObjectStore(self.uri, self.options, PROMPT).stat(path)
+
     def list(self, prefix: str = "", on_unreadable: Callable[[str], None] | None = None) -> Iterator[Entry]:  # noqa: ARG002  local folders only
         """Stream the objects below a folder in the order of their keys (UTF-8), a page a request."""
         root = self._prefix

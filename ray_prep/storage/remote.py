@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import fsspec
-from aiohttp import ClientError, ClientResponseError, ClientSSLError
+from aiohttp import ClientError, ClientResponseError, ClientSSLError, InvalidURL
 from fsspec.exceptions import FSTimeoutError
 
 from ray_prep.errors import RecipeError, StorageError
@@ -62,17 +62,26 @@ class RemoteStore:
         return f"{self.uri}/{path}"
 
     def check(self, *, writing: bool = False) -> None:  # noqa: ARG002  only writing shows whether one may
+        self.greet("")
+
+    def greet(self, path: str) -> None:
         prompt = RemoteStore(self.uri, self.options, PROMPT)
-        try:
-            prompt._call("", lambda fs: fs.info(self._bare(self.uri) + "/"))
-        except FileNotFoundError:
-            # A server need not answer for a folder; that it answered at all is what was asked.
-            return
+
+        def hear(fs: Any) -> None:
+            try:
+                fs.info(self._bare(self.uri_of(path)) if path else self._bare(self.uri) + "/")
+            except FileNotFoundError as error:
+                cause = error.__cause__
+                # A server need not answer for a folder, and a signed address may allow GET alone: that it answered at all was asked.
+                if not isinstance(cause, ClientResponseError) or cause.status >= 500:
+                    raise
+
+        prompt._call(path, hear)
 
     def list(self, prefix: str = "", on_unreadable: Callable[[str], None] | None = None) -> Iterator[Entry]:  # noqa: ARG002  local folders only
-        """Yield the files below a folder, sorted; fsspec walks the whole of it first."""
+        """Yield the files below a folder, sorted; fsspec walks the whole of it first, and would leave out what it cannot list."""
         top = f"{self.uri}/{prefix}" if prefix else self.uri
-        found = self._call(prefix, lambda fs: fs.find(self._bare(top) + "/", detail=True))
+        found = self._call(prefix, lambda fs: fs.find(self._bare(top) + "/", detail=True, on_error="raise"))
         root = len(self._bare(self.uri)) + 1
         for name in sorted(found):
             yield _entry(found[name], self._bare(name)[root:])
@@ -135,7 +144,9 @@ class RemoteStore:
         if scheme in {"http", "https"}:
             import aiohttp  # noqa: PLC0415  only the class is needed, and only here
 
-            limits = aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect_s, sock_read=self.patience.stall_s)
+            # `connect` is over all addresses of a host and over finding them, for which a resolver may take half a minute.
+            connect_s, stall_s = self.patience.connect_s, self.patience.stall_s
+            limits = aiohttp.ClientTimeout(total=None, connect=3 * connect_s, sock_connect=connect_s, sock_read=stall_s)
             arguments = {"client_kwargs": {"timeout": limits, "trust_env": True}}
         try:
             # Not `filesystem`: what some schemes need to know, such as the host of ftp://, stands in the uri.
@@ -155,22 +166,20 @@ class RemoteStore:
                 fs = self._fs
                 with nullcontext() if fs.async_impl else _one_at_a_time:
                     return request(fs)
-            except FileNotFoundError as error:
-                # fsspec 2026 says so of whatever keeps its HTTP client from an answer, and why in the cause.
-                raise _fault(place, error.__cause__) or place.fault(404, "", "") from error
-            except (ClientError, TimeoutError, FSTimeoutError, ConnectionError, socket.gaierror) as error:
-                raise _fault(place, error) or place.fault(None, "", type(error).__name__) from error
-            except (NotImplementedError, OSError, ValueError) as error:
-                msg = f"{place.uri}: {str(error) or 'this scheme cannot do that'}"
-                raise StorageError(msg) from error
+            except (ClientError, FSTimeoutError, NotImplementedError, OSError, ValueError) as error:
+                # fsspec's `info` says of every failure that nothing is there, and has what happened for a cause.
+                cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+                raise _fault(place, cause or error) from error
 
         return insist(attempt, self.patience.retry_s, stop)
 
 
-def _fault(place: Place, error: BaseException | None) -> StorageError | FileNotFoundError | None:
-    """Return what a client's error stands for; None where it is none of a client's."""
+def _fault(place: Place, error: BaseException) -> StorageError | FileNotFoundError:
+    """Return the error that an exception of fsspec's or aiohttp's stands for."""
     if isinstance(error, ClientResponseError):
         return place.fault(404 if error.status == _GONE else error.status, "", "")
+    if isinstance(error, InvalidURL):
+        return StorageError(f"{place.uri}: is no address; write https://host/path")
     if isinstance(error, ClientSSLError):
         return StorageError(f"{place.uri}: {place.endpoint} is no server that TLS trusts: {error}")
     cause = getattr(error, "os_error", error)
@@ -180,7 +189,9 @@ def _fault(place: Place, error: BaseException | None) -> StorageError | FileNotF
         return place.fault(None, "", "connection refused")
     if isinstance(error, ClientError | TimeoutError | FSTimeoutError | ConnectionError):
         return place.fault(None, "", type(error).__name__)
-    return None
+    if isinstance(error, FileNotFoundError):
+        return place.fault(404, "", "")
+    return StorageError(f"{place.uri}: {str(error) or 'this scheme cannot do that'}")
 
 
 def _entry(info: dict[str, Any], path: str) -> Entry:

@@ -55,6 +55,14 @@ class Store(Protocol):
         """
         ...
 
+    def greet(self, path: str) -> None:
+        """Ask within seconds whether anybody answers at all, in the way that costs the least rights.
+
+        Args:
+            path: Of an object to ask for; whether it is there plays no part.
+        """
+        ...
+
     def list(self, prefix: str = "", on_unreadable: Callable[[str], None] | None = None) -> Iterator[Entry]:
         """Stream the objects below a folder, in a stable order.
 

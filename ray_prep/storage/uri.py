@@ -37,6 +37,11 @@ def is_local(uri: str) -> bool:
     return scheme_of(uri) in {"", "file"}
 
 
+def is_web(uri: str) -> bool:
+    """Return whether a uri names something on a web server."""
+    return scheme_of(uri) in {"http", "https"}
+
+
 def local_path(uri: str) -> str:
     """Return the absolute path a local uri stands for.
 
@@ -72,7 +77,7 @@ def split_uri(uri: str) -> tuple[str, str]:
         folder, _, name = local_path(uri).rpartition("/")
         return folder or "/", name
     head, rest = uri[: uri.index("://") + 3], uri[uri.index("://") + 3 :]
-    if scheme_of(uri) in {"http", "https"}:
+    if is_web(uri):
         rest, mark, query = rest.partition("?")
         folder, _, name = rest.rpartition("/")
         return head + folder, name + mark + query

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import http.server
 import json
-import socket
+import threading
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from ray_prep.sources.manifest import Manifest
 from ray_prep.storage import Patience, StorageOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ray_prep.sample import Item
@@ -280,36 +283,13 @@ def test_uris_start_from_the_manifest(folder: Path) -> None:
     assert [item.key for item in items] == ["../a.jpg", f"{folder}/b.jpg", f"file://{folder}/c.jpg", "../sp ace#%20.jpg", "./../a.jpg"]
 
 
-def test_secrets_are_cut_from_keys_and_uris(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_cut_from_keys_and_uris(folder: Path) -> None:
     """A presigned uri leaves its signature behind; a local name with a question mark is a name."""
-    monkeypatch.setattr("ray_prep.storage.remote.RemoteStore.stat", lambda *_: None)  # there is no such host
     (folder / "q?token=1.jpg").write_bytes(b"x")
     text = "uri\nhttps://u:p@host/a.jpg?X-Amz-Signature=s&v=2\nq?token=1.jpg\n"
     signed, local = _items(_manifest(folder, "l.csv", text, versions="never_changes"))
     assert signed.key == signed.uri == "https://host/a.jpg?v=2"
     assert (local.key, bool(local.version)) == ("q?token=1.jpg", True)
-
-
-@pytest.mark.parametrize("versions", ["head", "never_changes"])
-@pytest.mark.parametrize("text", ["uri\n{host}/a.jpg\n", "uri,version\n{host}/a.jpg,1\n"], ids=["without", "with"])
-def test_a_host_that_does_not_answer_is_heard_of_while_listing(
-    folder: Path, text: str, versions: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However versions are found: no build waits minutes for its first image."""
-    monkeypatch.setattr("ray_prep.storage.PROMPT", Patience(1, 1, 0.1))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        host = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        source = _manifest(folder, "l.csv", text.format(host=host), versions=versions, storage_options=StorageOptions(allow_http=True))
-        with pytest.raises(StorageError, match=f"{host} does not answer"):
-            _items(source)
-
-
-def test_a_manifest_on_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not said to be missing."""
-    monkeypatch.setattr("ray_prep.sources.manifest.PROMPT", Patience(1, 1, 0.1))
-    with pytest.raises(StorageError, match=r"host\.invalid does not answer"):
-        _items(Manifest("https://host.invalid/list.csv"))
 
 
 @pytest.mark.parametrize("name", ["version", "etag", "sha256"])
@@ -371,3 +351,67 @@ def test_a_split_is_carried_as_text(folder: Path, name: str) -> None:
     twofold = _manifest(folder, name, content, columns={"split": "fold", "label": "fold"})
     assert twofold.carried_columns().names == ["weight"]
     assert _items(twofold)[0].label == "3"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is over within seconds is over within one."""
+    prompt = Patience(connect_s=1, stall_s=1, retry_s=0.3)
+    for module in ("ray_prep.storage.remote", "ray_prep.sources.manifest"):
+        monkeypatch.setattr(f"{module}.PROMPT", prompt)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    """A web server's folder, of which `private.csv` is refused."""
+
+    def send_head(self) -> Any:
+        if self.path == "/private.csv":
+            self.send_error(403)
+            return None
+        return super().send_head()
+
+    def list_directory(self, path: Any) -> None:  # noqa: ARG002  the base's
+        self.send_error(403)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def site(folder: Path) -> Iterator[str]:
+    """A web server over the folder, which shows no listings."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_manifest_on_the_web(folder: Path, site: str, closed: str) -> None:
+    """It is read; one that is not there, one that is refused, and a host that does not answer are told apart."""
+    options = StorageOptions(allow_http=True)
+    (folder / "l.csv").write_text("uri\na.jpg\nno.jpg\n")
+    assert [bool(item.version) for item in _items(Manifest(f"{site}/l.csv", storage_options=options))] == [True, False]
+    for uri, what in (
+        (f"{site}/no.csv", "there is no such manifest"),
+        (f"{site}/private.csv", "refuses access .403"),
+        (f"{closed}/l.csv", "does not answer"),
+    ):
+        with pytest.raises(StorageError, match=f"^{uri}: .*{what}"):
+            _items(Manifest(uri, storage_options=options))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_images_on_a_web_server_that_does_not_answer(folder: Path, closed: str) -> None:
+    """Where versions are asked for, it is told before anybody insists; where none are, listing asks nobody."""
+    options = StorageOptions(allow_http=True)
+    text = f"uri\na.jpg\n{closed.replace('http://', 'http://me:hunter22@')}/a.jpg?token=hunter22\n"
+    with pytest.raises(StorageError, match=f"^{closed}/a.jpg: {closed} does not answer") as caught:
+        _items(_manifest(folder, "l.csv", text, storage_options=options))
+    assert "hunter22" not in str(caught.value)
+    assert len(_items(_manifest(folder, "l.csv", text, storage_options=options, versions="never_changes"))) == 2
