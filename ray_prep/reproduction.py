@@ -179,7 +179,7 @@ def _pictures(work: Work, stored: Mapping[str, _Stored], stack: ExitStack) -> It
     else:
         listed = _listed(work, stored)
         items = [listed[key] for key in stored if key in listed]
-        yield from stack.enter_context(fetch(items, source.storage_options))
+        yield from stack.enter_context(fetch(items, source.storage_options, greet=True))
 
 
 def members(source: ContainerSource, uris: Iterable[str]) -> Iterator[tuple[Item, bytes | SampleError]]:

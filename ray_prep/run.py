@@ -12,6 +12,7 @@ from ray_prep.engines import open_engine
 from ray_prep.errors import UnitsFailed
 from ray_prep.messages import Failure, UnitRef
 from ray_prep.plan import attempts_to_add
+from ray_prep.storage import Stores, is_web
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,7 +98,15 @@ class Run:
     def find(
         self, work: Work, units: Iterable[Unit], kind: UnitKind, plan: PlanFiles, receipts: Receipts
     ) -> tuple[list[Receipt], list[UnitRef]]:
-        """Tell units that left a receipt from those to run, the largest first."""
+        """Tell units that left a receipt from those to run, the largest first.
+
+        The web servers that units to run fetch from are asked here, once each, whether they answer: a worker that meets a dead one insists
+        for a quarter of an hour, and every worker would. (Object stores and local disks were heard when the source was listed.)
+
+        Raises:
+            StorageError: One does not answer.
+        """
+        stores = Stores(self.recipe.source.storage_options)
         done: list[Receipt] = []
         refs: list[UnitRef] = []
         for unit in units:
@@ -106,6 +115,7 @@ class Run:
             if receipt and attempts is None:
                 done.append(receipt)
             else:
+                stores.greet(item.uri for item in unit.items if is_web(item.uri))
                 refs += plan.add(kind, unit, attempts or 0)
         refs += plan.flush()
         refs.sort(key=lambda ref: (-ref.rows * work.recipe.rows_per_item(ref.split), ref.unit_id))

@@ -58,7 +58,7 @@ def _headers(items: list[Item], options: StorageOptions) -> tuple[list[tuple[int
     sizes: list[tuple[int, int]] = []
     formats: Counter[str] = Counter()
     broken = 0
-    with fetch(items, options) as pairs:
+    with fetch(items, options, greet=True) as pairs:
         for _, data in pairs:
             try:
                 if isinstance(data, SampleError):

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Self
 
 from ray_prep.errors import FetchError, RayPrepError
-from ray_prep.storage import STEADY, Patience, StorageOptions, Stores, is_local
+from ray_prep.storage import STEADY, Patience, StorageOptions, Stores, is_local, is_web
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -174,6 +174,7 @@ def fetch(
     window_bytes: int = WINDOW_BYTES,
     on_wait: Callable[[], None] | None = None,
     patience: Patience = STEADY,
+    greet: bool = False,
 ) -> Fetch:
     """Fetch the bytes of items, in their order, ahead of the consumer; one request an image.
 
@@ -187,9 +188,15 @@ def fetch(
         window_bytes: Bytes held ahead, about: sizes are known only when an image has come.
         on_wait: Called every other second while the consumer waits for storage.
         patience: How long a store may keep us waiting.
+        greet: Hear within seconds whether the web servers answer, before the first request: for a person who waits. All items are taken
+            at once then.
 
     Raises:
-        StorageError: While iterating: a store refuses access, or stays away beyond patience.
+        StorageError: A web server that was greeted does not answer; while iterating: a store refuses access, or stays away beyond
+            patience.
     """
     stores = Stores(options or StorageOptions(), patience)
+    if greet:
+        items = list(items)
+        stores.greet(item.uri for item in items if is_web(item.uri))
     return Fetch(items, stores, window=window or WINDOW, window_bytes=window_bytes, on_wait=on_wait)

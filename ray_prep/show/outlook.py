@@ -18,7 +18,7 @@ from ray_prep.plan import Receipts, attempts_to_add, carried_columns, check_imag
 from ray_prep.platform import made_with
 from ray_prep.show.report import bytes_text, seconds_text
 from ray_prep.show.trial import MOST_ITEMS, Trial, trial
-from ray_prep.storage import open_store
+from ray_prep.storage import Stores, is_web, open_store
 from ray_prep.survey import survey
 from ray_prep.work import Work
 
@@ -171,11 +171,19 @@ def _is_up_to_date(base: Base, found: Survey, frozen: Frozen, why: list[str]) ->
 
 
 def _units(work: Work, found: Survey, base: Base | None, store: Store, *, is_done: bool) -> Iterator[tuple[int, bool]]:
-    """Yield each unit's number of items, and whether it is done: what an earlier build has finished is found, not made again."""
+    """Yield each unit's number of items, and whether it is done: what an earlier build has finished is found, not made again.
+
+    Raises:
+        StorageError: A web server that a build would fetch from does not answer.
+    """
+    stores = Stores(work.recipe.source.storage_options)
     receipts = None if is_done else Receipts(store, base.paths if base else set(), work.conditions)
     for unit in units(work.recipe, work.frozen, found, "make", sorted(found.counts)):
         receipt = receipts.find(unit.unit_id) if receipts else None
-        yield len(unit.items), is_done or (receipt is not None and attempts_to_add(receipt, retry_rejected=False) is None)
+        is_unit_done = is_done or (receipt is not None and attempts_to_add(receipt, retry_rejected=False) is None)
+        if not is_unit_done:
+            stores.greet(item.uri for item in unit.items if is_web(item.uri))
+        yield len(unit.items), is_unit_done
 
 
 def _stored_bytes(recipe: Recipe, split: str, tried: Trial | None) -> int:

@@ -102,7 +102,7 @@ def _chosen(items: list[Item], recipe: Recipe, count: int) -> list[Item]:
 
 def fetched(items: list[Item], recipe: Recipe) -> list[tuple[Item, bytes | SampleError]]:
     """Return items with their bytes, or with why there are none."""
-    with fetch(items, recipe.source.storage_options) as pairs:
+    with fetch(items, recipe.source.storage_options, greet=True) as pairs:
         return list(pairs)
 
 

@@ -114,7 +114,7 @@ def _offered(work: Work, stack: ExitStack) -> Iterator[tuple[Item, bytes | Sampl
             yield from source.members(container)
     else:
         items = sorted(found, key=lambda item: (order(item.key), item.uri))
-        yield from stack.enter_context(fetch(items, source.storage_options))
+        yield from stack.enter_context(fetch(items, source.storage_options, greet=True))
 
 
 def _thumbnails(work: Work, isolation: Isolation, rejections: Sequence[Rejection]) -> Iterator[tuple[str, Rgb]]:
@@ -125,7 +125,7 @@ def _thumbnails(work: Work, isolation: Isolation, rejections: Sequence[Rejection
             pairs = members(source, [one.uri for one in rejections])
         else:
             items = [Item(one.key, one.uri, one.version) for one in rejections if one.reason != "missing"]
-            pairs = iter(stack.enter_context(fetch(items, source.storage_options)))
+            pairs = iter(stack.enter_context(fetch(items, source.storage_options, greet=True)))
         for item, data in pairs:
             with suppress(SampleError):
                 if isinstance(data, bytes):

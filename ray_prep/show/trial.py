@@ -68,7 +68,7 @@ def trial(recipe: Recipe, items: Sequence[Item]) -> Trial | None:
     count = min(recipe.copies.copies, _MOST_COPIES)
     walk = Walk(_with_copies(whole, count), {})
     short_walk = Walk(_with_copies(whole, 1), {})
-    with fetch(items, recipe.source.storage_options) as pairs:
+    with fetch(items, recipe.source.storage_options, greet=True) as pairs:
         fetched = list(pairs)
     for item, data in fetched:  # libraries are loaded and tables made when the first picture comes
         if _walked(walk, item, data):
