@@ -126,9 +126,11 @@ class Recipe:
         folder = str(Path(folder).resolve())
         for section in ("source", "output"):
             if isinstance(known.get(section), dict) and isinstance(known[section].get("uri"), str):
-                if not known[section]["uri"]:
-                    raise RecipeError(f"{section}.uri: is empty; write a folder, or s3://bucket/folder")
-                known[section]["uri"] = absolute_uri(filled(known[section]["uri"], f"{section}.uri"))
+                given = filled(known[section]["uri"], f"{section}.uri")
+                try:
+                    known[section]["uri"] = absolute_uri(given, writing=section == "output")
+                except RecipeError as error:
+                    raise RecipeError(f"{section}.uri: {error}") from None
         augment = known.get("augment") or {}
         if not isinstance(augment, dict):
             msg = f"augment: should be a mapping with copies, keep_original, splits and transforms, got {augment!r}"

@@ -44,7 +44,7 @@ def parse(**sections: Any) -> Recipe:
         ),
         ({"source": {"uri": "/s", "layout": "coco"}}, "source.layout: 'coco' is not available in this version"),
         ({"source": {"uri": "/s", "layout": ["files"]}}, "source.layout: there is no layout ['files']"),
-        ({"source": {"uri": ""}}, "source.uri: is empty; write a folder, or s3://bucket/folder"),
+        ({"source": {"uri": ""}}, "source.uri: the uri is empty; write a folder, or s3://bucket/folder"),
         ({"source": {"uri": "/s", "include": "*.jpg"}}, "source.include: should be a list, such as [*.jpg], got '*.jpg'"),
         (
             {"source": {"uri": "/s", "columns": {"split": "fold"}}},
@@ -383,3 +383,26 @@ def test_the_usual_recipes_are_right(text: str) -> None:
     assert recipe.spec.is_fixed
     if "to_float" in text:
         assert (recipe.spec.dtype, recipe.spec.value_range) == ("float32", (0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("section", "uri", "what"),
+    [
+        (
+            "source",
+            "ftp://me:hunter22@host/x.csv",
+            "source.uri: ftp://host/x.csv: nothing is read or written by ftp://; there are local paths",
+        ),
+        ("output", "sftp://host/x", "output.uri: sftp://host/x: nothing is read or written by sftp://; there are local paths"),
+        ("output", "https://host/x", "output.uri: https://host/x: a web server cannot be written to; there are local paths"),
+        ("source", "s3://", "source.uri: s3://: no bucket or host after ://"),
+    ],
+)
+def test_a_uri_that_nobody_can_use_is_a_wrong_recipe(section: str, uri: str, what: str) -> None:
+    """It is exit 2 before any work, with the place, the uri without secrets, and the schemes that work."""
+    data = {"source": {"uri": "/photos"}, "output": {"uri": "/dataset"}}
+    data[section]["uri"] = uri
+    with pytest.raises(RecipeError) as caught:
+        Recipe.parse(data)
+    assert str(caught.value).startswith(what)
+    assert "hunter22" not in str(caught.value)

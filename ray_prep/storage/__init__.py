@@ -48,17 +48,22 @@ _GREETED_AT_ONCE = 32
 _GREETING_S = 20.0
 
 
-def absolute_uri(uri: str) -> str:
+def absolute_uri(uri: str, *, writing: bool = False) -> str:
     """Return a uri that means the same in every process: a local path made absolute, secrets and closing slashes cut.
 
+    Args:
+        uri: As a person writes it.
+        writing: Whether a dataset is to be written there.
+
     Raises:
-        RecipeError: It names no place.
+        RecipeError: It names no place, or there is no store for its scheme.
     """
     if not uri:
         msg = "the uri is empty; write a folder, or s3://bucket/folder"
         raise RecipeError(msg)
     if is_local(uri):
         return local_uri(local_path(uri))
+    check_scheme(uri, writing=writing)
     if not uri.partition("://")[2].partition("/")[0]:
         msg = f"{clean_uri(uri)}: no bucket or host after ://"
         raise RecipeError(msg)
@@ -69,7 +74,7 @@ def open_store(uri: str, options: StorageOptions | None = None, *, patience: Pat
     """Return the store below a uri; nothing is connected yet.
 
     Args:
-        uri: A path, `file://`, `s3://`, `gs://`, `az://`, `https://`, or any scheme fsspec knows.
+        uri: A path, `file://`, `s3://`, `gs://`, `az://` or `https://`.
         options: How it is reached; None leaves all to the environment.
         patience: How long it may keep us waiting.
 
@@ -83,27 +88,33 @@ def open_store(uri: str, options: StorageOptions | None = None, *, patience: Pat
     scheme = scheme_of(uri)
     if scheme in OBJECT_SCHEMES:
         return ObjectStore(uri, options, patience)
-    check_scheme(uri)
-    from ray_prep.storage.remote import RemoteStore  # noqa: PLC0415  0.3 s with aiohttp, and only for rare schemes
+    from ray_prep.storage.remote import RemoteStore  # noqa: PLC0415  0.3 s with aiohttp, and only for web servers
 
     return RemoteStore(uri, options, patience)
 
 
-def check_scheme(uri: str) -> None:
-    """Refuse a scheme nobody knows.
+def check_scheme(uri: str, *, writing: bool = False) -> None:
+    """Refuse a uri that nothing can be read from, or written to.
+
+    The schemes are a closed set: what else fsspec lists wants a host, a login or a package of its own, and fails in the middle of a build.
+
+    Args:
+        uri: Of any scheme.
+        writing: Whether a dataset is to be written there.
 
     Raises:
-        RecipeError: Neither ray_prep nor fsspec has a store for it.
+        RecipeError: There is no store for its scheme.
     """
     scheme = scheme_of(uri)
-    if is_local(uri) or scheme in OBJECT_SCHEMES:
+    if is_local(uri) or scheme in OBJECT_SCHEMES or (is_web(uri) and not writing):
         return
-    from fsspec.registry import known_implementations  # noqa: PLC0415  fsspec only for rare schemes
-
-    if scheme not in known_implementations:
-        hint = did_you_mean(scheme, ["s3", "gs", "az", "https", "file"]) or "; there are s3, gs, az, https, file and those of fsspec"
-        msg = f"{clean_uri(uri)}: nobody knows {scheme}://{hint}"
-        raise RecipeError(msg)
+    known = "local paths, file://, s3://, gs://, az://" + ("" if writing else ", https:// and http://")
+    if is_web(uri):
+        msg = f"{clean_uri(uri)}: a web server cannot be written to; there are {known}"
+    else:
+        hint = did_you_mean(scheme, ["s3", "gs", "az", "https", "file"])
+        msg = f"{clean_uri(uri)}: nothing is read or written by {scheme}://{hint}; there are {known}"
+    raise RecipeError(msg)
 
 
 class Stores:

@@ -1,17 +1,15 @@
-"""Any other scheme, through fsspec (its only importer): https and what else is installed."""
+"""Web servers: https and http, through fsspec (its only importer)."""
 
 from __future__ import annotations
 
 import io
 import socket
-import threading
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import fsspec
-from aiohttp import ClientError, ClientResponseError, ClientSSLError, InvalidURL
+from aiohttp import ClientError, ClientResponseError, ClientSSLError, ClientTimeout, InvalidURL
 from fsspec.exceptions import FSTimeoutError
 
 from ray_prep.errors import RecipeError, StorageError
@@ -21,12 +19,11 @@ from ray_prep.storage.store import Entry, RangeReader
 from ray_prep.storage.uri import scheme_of
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
-# Clients that are not made of coroutines (ftp, sftp) have one connection, shared by all who open the same place.
-_one_at_a_time = threading.Lock()
 _GONE = 410  # it was there once: to us as missing as what never was
 
 _HINT = (
@@ -37,7 +34,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class RemoteStore:
-    """The files below one uri of any scheme fsspec knows.
+    """The files below one uri of a web server.
 
     Args:
         uri: The root, without a slash at the end.
@@ -69,7 +66,7 @@ class RemoteStore:
 
         def hear(fs: Any) -> None:
             try:
-                fs.info(self._bare(self.uri_of(path)) if path else self._bare(self.uri) + "/")
+                fs.info(self.uri_of(path))
             except FileNotFoundError as error:
                 cause = error.__cause__
                 # A server need not answer for a folder, and a signed address may allow GET alone: that it answered at all was asked.
@@ -81,14 +78,14 @@ class RemoteStore:
     def list(self, prefix: str = "", on_unreadable: Callable[[str], None] | None = None) -> Iterator[Entry]:  # noqa: ARG002  local folders only
         """Yield the files below a folder, sorted; fsspec walks the whole of it first, and would leave out what it cannot list."""
         top = f"{self.uri}/{prefix}" if prefix else self.uri
-        found = self._call(prefix, lambda fs: fs.find(self._bare(top) + "/", detail=True, on_error="raise"))
+        found = self._call(prefix, lambda fs: fs.find(top + "/", detail=True, on_error="raise"))
         root = len(self._bare(self.uri)) + 1
         for name in sorted(found):
             yield _entry(found[name], self._bare(name)[root:])
 
     def stat(self, path: str) -> Entry | None:
         try:
-            info = self._call(path, lambda fs: fs.info(self._bare(self.uri_of(path))))
+            info = self._call(path, lambda fs: fs.info(self.uri_of(path)))
         except FileNotFoundError:
             return None
         return _entry(info, path) if info.get("type", "file") == "file" else None
@@ -98,7 +95,7 @@ class RemoteStore:
         return None if entry is None else entry.size_bytes
 
     def get(self, path: str, *, stop: threading.Event | None = None) -> bytes:
-        return bytes(self._call(path, lambda fs: fs.cat_file(self._bare(self.uri_of(path))), stop))
+        return bytes(self._call(path, lambda fs: fs.cat_file(self.uri_of(path)), stop))
 
     def open_input(self, path: str, *, buffer_bytes: int = 1 << 20) -> IO[bytes]:
         entry = self.stat(path)
@@ -107,7 +104,7 @@ class RemoteStore:
             raise FileNotFoundError(msg)
 
         def read_range(start: int, length: int) -> bytes:
-            return bytes(self._call(path, lambda fs: fs.cat_file(self._bare(self.uri_of(path)), start=start, end=start + length)))
+            return bytes(self._call(path, lambda fs: fs.cat_file(self.uri_of(path), start=start, end=start + length)))
 
         # A web server may ignore the range and send the whole, or not tell the size beforehand.
         begin = read_range(0, 1)
@@ -116,15 +113,15 @@ class RemoteStore:
         return io.BufferedReader(RangeReader(entry.size_bytes, read_range), buffer_bytes)
 
     def put(self, path: str, data: bytes, *, is_lasting: bool = True) -> None:  # noqa: ARG002  what is put there lasts
-        self._call(path, lambda fs: fs.pipe_file(self._bare(self.uri_of(path)), data))
+        self._call(path, lambda fs: fs.pipe_file(self.uri_of(path), data))
 
     def put_file(self, path: str, local_path: str) -> None:
-        self._call(path, lambda fs: fs.put_file(local_path, self._bare(self.uri_of(path))))
+        self._call(path, lambda fs: fs.put_file(local_path, self.uri_of(path)))
 
     def create(self, path: str, data: bytes) -> bool:
         def write(fs: Any) -> bool:
             try:
-                fs.pipe_file(self._bare(self.uri_of(path)), data, mode="create")
+                fs.pipe_file(self.uri_of(path), data, mode="create")
             except FileExistsError:
                 return False
             return True
@@ -133,27 +130,16 @@ class RemoteStore:
 
     def delete(self, path: str) -> None:
         try:
-            self._call(path, lambda fs: fs.rm_file(self._bare(self.uri_of(path))))
+            self._call(path, lambda fs: fs.rm_file(self.uri_of(path)))
         except FileNotFoundError:
             return
 
     @cached_property
     def _fs(self) -> Any:
-        scheme = scheme_of(self.uri)
-        arguments: dict[str, Any] = {}
-        if scheme in {"http", "https"}:
-            import aiohttp  # noqa: PLC0415  only the class is needed, and only here
-
-            # `connect` is over all addresses of a host and over finding them, for which a resolver may take half a minute.
-            connect_s, stall_s = self.patience.connect_s, self.patience.stall_s
-            limits = aiohttp.ClientTimeout(total=None, connect=3 * connect_s, sock_connect=connect_s, sock_read=stall_s)
-            arguments = {"client_kwargs": {"timeout": limits, "trust_env": True}}
-        try:
-            # Not `filesystem`: what some schemes need to know, such as the host of ftp://, stands in the uri.
-            return fsspec.url_to_fs(self.uri, **arguments)[0]
-        except (ImportError, TypeError, ValueError) as error:
-            msg = f"{self.uri}: {scheme}:// cannot be opened: {error}"
-            raise RecipeError(msg) from error
+        # `connect` is over all addresses of a host and over finding them, for which a resolver may take half a minute.
+        connect_s, stall_s = self.patience.connect_s, self.patience.stall_s
+        limits = ClientTimeout(total=None, connect=3 * connect_s, sock_connect=connect_s, sock_read=stall_s)
+        return fsspec.filesystem(scheme_of(self.uri), client_kwargs={"timeout": limits, "trust_env": True})
 
     def _bare(self, uri: str) -> str:
         return str(self._fs._strip_protocol(uri)).rstrip("/")
@@ -163,9 +149,7 @@ class RemoteStore:
 
         def attempt() -> T:
             try:
-                fs = self._fs
-                with nullcontext() if fs.async_impl else _one_at_a_time:
-                    return request(fs)
+                return request(self._fs)
             except (ClientError, FSTimeoutError, NotImplementedError, OSError, ValueError) as error:
                 # fsspec's `info` says of every failure that nothing is there, and has what happened for a cause.
                 cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
@@ -191,7 +175,7 @@ def _fault(place: Place, error: BaseException) -> StorageError | FileNotFoundErr
         return place.fault(None, "", type(error).__name__)
     if isinstance(error, FileNotFoundError):
         return place.fault(404, "", "")
-    return StorageError(f"{place.uri}: {str(error) or 'this scheme cannot do that'}")
+    return StorageError(f"{place.uri}: {str(error) or 'a web server cannot do that'}")
 
 
 def _entry(info: dict[str, Any], path: str) -> Entry:

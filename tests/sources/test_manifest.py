@@ -153,7 +153,7 @@ def test_json_types_are_those_of_the_whole_file(folder: Path) -> None:
         ("l.csv", "uri,id\na.jpg,\n", {}, r"line 2, column 'id': is empty"),
         ("l.csv", "uri,klass\na.jpg,1\n", {"label": "class"}, r"columns.label: .* has no column 'class'.*'klass'"),
         ("l.csv", "uri,age\na.jpg,1\n", {"agee": "int32"}, r"columns.agee: .* no column 'agee'; did you mean 'age'"),
-        ("l.csv", "uri\nzz://x/a.jpg\n", {}, r"line 2, column 'uri': zz://x/a.jpg: nobody knows zz://"),
+        ("l.csv", "uri\nzz://x/a.jpg\n", {}, r"line 2, column 'uri': zz://x/a.jpg: nothing is read or written by zz://"),
         ("l.jsonl", "", {}, r"is empty"),
         ("l.jsonl", '{"uri": "a.jpg"}\n{"uri": \n', {}, r"line 2 is no JSON"),
         ("l.jsonl", '[{"uri": "a.jpg"}]', {}, r"line 1 holds no object"),
@@ -415,3 +415,12 @@ def test_images_on_a_web_server_that_does_not_answer(folder: Path, closed: str) 
         _items(_manifest(folder, "l.csv", text, storage_options=options))
     assert "hunter22" not in str(caught.value)
     assert len(_items(_manifest(folder, "l.csv", text, storage_options=options, versions="never_changes"))) == 2
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "sftp", "foo"])
+def test_an_image_that_nobody_can_fetch_is_a_wrong_manifest(folder: Path, scheme: str) -> None:
+    """No picture is at fault, and no retry helps: the line, the column and the uri are named."""
+    text = f"uri\na.jpg\n{scheme}://me:hunter22@host/b.jpg\n"
+    with pytest.raises(RecipeError, match=rf"l.csv: line 3, column 'uri': {scheme}://host/b.jpg: nothing is read or written by") as caught:
+        _items(_manifest(folder, "l.csv", text))
+    assert "hunter22" not in str(caught.value)
