@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import os
 import secrets
 import socket
+import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +37,7 @@ from ray_prep.survey import survey
 from ray_prep.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ray_prep.messages import UnitRef
 
@@ -211,3 +214,19 @@ def closed() -> Iterator[str]:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{holder.getsockname()[1]}"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[..., http.server.BaseHTTPRequestHandler]], str]]:
+    """Start web servers: given what handles a request, each returns its address, and ends with the test."""
+    with ExitStack() as stack:
+
+        def start(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> str:
+            server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start

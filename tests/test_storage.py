@@ -4,12 +4,12 @@ import errno
 import http.server
 import os
 import pickle
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -33,7 +33,7 @@ from ray_prep.storage.failure import PassingFault, Place, insist
 from ray_prep.storage.local import LocalStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 ODD_NAMES = (
     "sp ace.jpg",
@@ -461,44 +461,25 @@ def test_each_answer_has_its_error(status: int | None, code: str, kind: type[Exc
 class _Site(http.server.SimpleHTTPRequestHandler):
     refused = ""
 
-    statuses: ClassVar = {"/private.jpg": 403, "/gone.jpg": 410, "/busy.jpg": 503, "/get-only.jpg": 405}
-
     def do_GET(self) -> None:
-        status = self.statuses.get(self.path)
-        if status is None:
-            super().do_GET()
-        elif status == 405:
-            self.path = "/x.jpg"
-            super().do_GET()
+        if self.path == "/private.jpg":
+            self.send_error(403)
         else:
-            self.send_error(status)
-
-    def do_HEAD(self) -> None:
-        status = self.statuses.get(self.path)
-        if status is None:
-            super().do_HEAD()
-        else:
-            self.send_error(status)
+            super().do_GET()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[Any], str]) -> str:
     """A web server over a folder with a few files."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a b.jpg").write_bytes(b"spaced")
     (tmp_path / "x.jpg").write_bytes(b"0123456789")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: _Site(*given, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return serve(partial(_Site, directory=str(tmp_path)))
 
 
 def test_a_web_server_is_a_store(site: str) -> None:
@@ -521,36 +502,6 @@ def test_a_web_server_is_a_store(site: str) -> None:
         store.get("private.jpg")
     with pytest.raises(StorageError):
         store.put("new.jpg", b"")
-
-
-def test_what_a_web_server_answers_is_told_apart(site: str) -> None:
-    """Gone is missing; refused and not able to answer are faults, for who asks what is there, too; who allows GET alone is asked so."""
-    store = open_store(site, StorageOptions(allow_http=True), patience=Patience(1, 2, 0.1))
-    assert store.stat("gone.jpg") is None
-    assert store.stat("get-only.jpg") is not None
-    for request in (store.stat, store.get):
-        with pytest.raises(StorageError, match=r"refuses access \(403\)"):
-            request("private.jpg")
-        with pytest.raises(StorageError, match=r"is not able to answer \(503\)"):
-            request("busy.jpg")
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_closed_port_is_no_missing_file(scheme: str) -> None:
-    """Nobody answers: that is said, and no word of a file that is not there."""
-    with socket.socket() as taken:  # bound and not listening: nobody else can open it meanwhile
-        taken.bind(("127.0.0.1", 0))
-        place = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}"
-        store = open_store(place, StorageOptions(allow_http=True), patience=Patience(1, 1, 0.1))
-        for request in (store.stat, store.get):
-            with pytest.raises(StorageError, match=rf"{place} does not answer \(connection refused\)"):
-                request("x.jpg")
-
-
-def test_a_name_that_nobody_knows_is_no_missing_file() -> None:
-    """`.invalid` is never resolved (RFC 2606)."""
-    with pytest.raises(StorageError, match=r"https://host\.invalid does not answer \(nobody knows this name\)"):
-        open_store("https://host.invalid", patience=Patience(1, 1, 0.1)).stat("x.jpg")
 
 
 def test_a_place_where_no_folder_can_be_made_is_a_storage_fault() -> None:

@@ -4,7 +4,6 @@ import datetime
 import gzip
 import http.server
 import json
-import threading
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from ray_prep.sources.manifest import Manifest
 from ray_prep.storage import Patience, StorageOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from ray_prep.sample import Item
@@ -380,15 +379,9 @@ class _Files(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def site(folder: Path) -> Iterator[str]:
+def site(folder: Path, serve: Callable[[Any], str]) -> str:
     """A web server over the folder, which shows no listings."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return serve(partial(_Files, directory=str(folder)))
 
 
 @pytest.mark.usefixtures("hasty")

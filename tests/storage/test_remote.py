@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import http.server
 import socket
-import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from ray_prep.errors import StorageError
 from ray_prep.storage import Patience, StorageOptions, Stores, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HTTP = StorageOptions(allow_http=True)
 HASTY = Patience(connect_s=1, stall_s=1, retry_s=0.3)
@@ -59,15 +58,9 @@ def asked() -> list[str]:
 
 
 @pytest.fixture
-def site(asked: list[str]) -> Iterator[str]:
+def site(asked: list[str], serve: Callable[[Any], str]) -> str:
     """A web server that answers with any status."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("_Site", (_Statuses,), {"asked": asked}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return serve(type("_Site", (_Statuses,), {"asked": asked}))
 
 
 @pytest.fixture
@@ -92,9 +85,10 @@ def test_who_does_not_answer_is_not_an_empty_place(closed: str) -> None:
 
 
 def test_what_a_web_server_says_of_a_file(site: str) -> None:
-    """404 is nothing there; 401 and 403 are a refusal; 503 may pass, and ends patience; a HEAD that is not allowed is no answer."""
+    """404 and 410: nothing is there; 401 and 403: a refusal; 503 may pass, and ends patience; a HEAD that is not allowed: no answer."""
     store = open_store(site, HTTP, patience=HASTY)
     assert store.stat("404") is None
+    assert store.stat("410") is None
     assert store.stat("no-head") is not None
     for status in (401, 403):
         with pytest.raises(StorageError, match=f"refuses access .{status}"):
