@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import ray
+from ray.exceptions import RayError
 
 from ray_prep.engines.child import Attempt, Child
 from ray_prep.errors import StorageError, UnitsFailed
@@ -189,6 +190,9 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
                 if isinstance(outcome, Receipt):
                     notify(Tick(outcome.items, len(outcome.rejections), outcome.source_bytes))
                 yield outcome
+    except RayError as error:  # its messages are pages long, and the first line says it
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnitsFailed(f"Ray failed: {first}; the same command goes on from there") from error
     finally:
         context.enable_progress_bars, context.print_on_execution_start, context.execution_no_progress_timeout_s = before
         context.target_max_block_size = block_bytes

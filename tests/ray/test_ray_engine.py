@@ -193,6 +193,19 @@ def test_a_wrong_recipe_is_told_on_ray_too(collection: Any) -> None:
         on_ray(collection, "ray", split={"train": 1})
 
 
+@pytest.mark.usefixtures("cluster")
+def test_an_error_of_rays_own_is_one_line(collection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 4: nothing is wrong with the recipe, and what is done is kept."""
+    from ray.exceptions import RaySystemError
+
+    def lose(_: Any) -> None:
+        raise RaySystemError("the object store is full\nand pages of what to do about it")
+
+    monkeypatch.setattr("ray.data.Dataset.iter_rows", lose)
+    with pytest.raises(UnitsFailed, match=r"^Ray failed: .*the object store is full; the same command goes on from there$"):
+        on_ray(collection, "ray")
+
+
 def test_no_child_is_left(collection: Any, cluster: str) -> None:
     """When the cluster is left, the workers' child processes go with them."""
     on_ray(collection, "ray")
