@@ -6,17 +6,20 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ray_prep.build import Silence, build
-from ray_prep.engines import open_engine
+from ray_prep.engines import local, open_engine
 from ray_prep.engines.child import Child
 from ray_prep.engines.local import Local, run_here, run_in_children
 from ray_prep.errors import RecipeError, UnitsFailed
 from ray_prep.messages import Failure, Tick
 from ray_prep.receipt import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COPIES = {"copies": 2, "transforms": [{"RandomCrop": {"height": 24, "width": 24}}, {"HorizontalFlip": {"p": 0.5}}]}
 
@@ -81,6 +84,34 @@ def test_leaving_the_loop_ends_the_workers(collection: Any) -> None:
     assert children()
     outcomes.close()
     assert children() == set()
+
+
+@pytest.mark.timeout(30)
+def test_leaving_the_loop_waits_for_no_unit(collection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may take the last unit in the moment in which the loop is left: nobody waits for another."""
+
+    class Raced(local.SimpleQueue[Any]):
+        def empty(self) -> bool:
+            was_empty = super().empty()
+            while not super().empty():
+                self.get()
+            return was_empty
+
+    class Busy(Child):
+        def run(self, *_: Any) -> Iterator[Any]:
+            yield Failure("first", UnitsFailed("first"))
+            left.wait(20)
+
+    left = threading.Event()
+    monkeypatch.setattr(local, "SimpleQueue", Raced)
+    work, refs = collection.planned()
+    outcomes = run_in_children(work, refs, lambda _tick: None, [Busy()])
+    assert next(iter(outcomes)).unit_id == "first"
+    closing = threading.Thread(target=outcomes.close, daemon=True)
+    closing.start()
+    left.set()
+    closing.join(10)
+    assert not closing.is_alive()
 
 
 @pytest.mark.slow
