@@ -31,13 +31,10 @@ def with_complaints(decode: Callable[[], Made]) -> tuple[Made, bytes]:
     """Return what a decoder made, and the warnings of libjpeg meanwhile, b"" where it had none.
 
     libjpeg prints the first warning on a picture and keeps the others to itself. It costs 2 µs. Whatever else is written to the
-    standard error stream meanwhile, by another thread, is passed on. Where that stream is closed, nothing is heard.
+    standard error stream meanwhile, by another thread, is passed on.
     """
     with _lock:
-        try:
-            stderr = os.dup(_STDERR)
-        except OSError:  # a process without such a stream
-            return decode(), b""
+        stderr = _stderr()
         try:
             file = _file()
             os.dup2(file, _STDERR)
@@ -57,6 +54,21 @@ def with_complaints(decode: Callable[[], Made]) -> tuple[Made, bytes]:
             return made, b"".join(line for line in lines if line.startswith(_WARNINGS)).strip()
         finally:
             os.close(stderr)
+
+
+def _stderr() -> int:
+    """Return another descriptor of the standard error stream; a process without one gets one that leads nowhere.
+
+    What becomes of a picture must not hang on how its process was started.
+    """
+    try:
+        return os.dup(_STDERR)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if nowhere != _STDERR:  # the lowest number that is free
+            os.dup2(nowhere, _STDERR)
+            os.close(nowhere)
+        return os.dup(_STDERR)
 
 
 def _file() -> int:
