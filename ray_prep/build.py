@@ -20,6 +20,7 @@ from ray_prep.dataset.record import BUILDS_FOLDER, TRAINING, Record, remove_refu
 from ray_prep.dataset.schema import PARTITION, delta_schema, table_schema
 from ray_prep.dataset.sums import add_sums, pooled
 from ray_prep.dataset.table import commit
+from ray_prep.deduplication import drop_duplicates
 from ray_prep.errors import CheckFailed, Damaged, Interrupted, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.messages import EVERY
 from ray_prep.plan import PlanFiles, Receipts, carried_columns, check_image, freeze, units
@@ -31,7 +32,6 @@ from ray_prep.run import Run
 from ray_prep.storage import clear_unfinished, open_store
 from ray_prep.survey import Survey, survey
 from ray_prep.tally import Tally
-from ray_prep.twins import drop_twins
 from ray_prep.work import Frozen, Work
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _build(run: Run) -> BuildReport:
     _make(run, work, found, store, base, tally, plan)
     if recipe.source.is_container:
         count_members(found, base, tally, store, folder)
-    crossing = drop_twins(run, work, tally, store, base, plan, folder)
+    crossing = drop_duplicates(run, work, tally, store, base, plan, folder)
     _prove_complete(recipe, found, tally)
     outcome = Outcome(
         listed=found.listed,

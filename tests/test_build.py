@@ -513,20 +513,23 @@ def test_of_two_builds_the_second_to_publish_loses(collection: Any, *, is_first:
     assert {copy for _, copy in collection.rows()} == {0, 1, 2}
 
 
+class StoppedAtTheThirdUnit(Silence):
+    """Presses Ctrl-C when it hears of a third unit."""
+
+    units = 0
+
+    def tick(self, tick: Tick) -> None:
+        self.units += tick.items > 0
+        if self.units == 3:
+            raise KeyboardInterrupt
+
+
 def test_a_stopped_build_goes_on_where_it_was(collection: Any) -> None:
     """Ctrl-C publishes nothing and says so; the next build finds the finished units and makes the same bytes."""
     made(collection, collection.home / "whole", augment=COPIES)
 
-    class Stopping(Silence):
-        units = 0
-
-        def tick(self, tick: Tick) -> None:
-            self.units += tick.items > 0
-            if self.units == 3:
-                raise KeyboardInterrupt
-
     with pytest.raises(Interrupted, match=r"nothing was published; the 2 units that are done are kept") as caught:
-        build(collection.recipe(augment=COPIES), workers=0, progress=Stopping())
+        build(collection.recipe(augment=COPIES), workers=0, progress=StoppedAtTheThirdUnit())
     assert caught.value.exit_code == 4
     assert not (collection.target / "_delta_log").exists()
     report = made(collection, augment=COPIES)
@@ -556,18 +559,9 @@ def test_a_build_that_is_stopped_before_it_hears_of_a_unit(collection: Any) -> N
 
 def test_a_stopped_rebuild_begins_anew(collection: Any) -> None:
     """Nothing found is used by a rebuild, not even what an interrupted one left: it says so, and the next one makes all."""
-
-    class Stopping(Silence):
-        units = 0
-
-        def tick(self, tick: Tick) -> None:
-            self.units += tick.items > 0
-            if self.units == 3:
-                raise KeyboardInterrupt
-
     made(collection)
     with pytest.raises(Interrupted, match=r"nothing was published; with --rebuild the same command makes all anew"):
-        build(collection.recipe(), workers=0, rebuild=True, progress=Stopping())
+        build(collection.recipe(), workers=0, rebuild=True, progress=StoppedAtTheThirdUnit())
     assert made(collection, rebuild=True).decoded == 42
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ray_prep.work import Work
 
 
-def drop_twins(run: Run, work: Work, tally: Tally, store: Store, base: Base | None, plan: PlanFiles, folder: Path) -> int | None:
+def drop_duplicates(run: Run, work: Work, tally: Tally, store: Store, base: Base | None, plan: PlanFiles, folder: Path) -> int | None:
     """Take out images that are there twice, where the recipe or their keys ask for it.
 
     Returns:
