@@ -107,7 +107,6 @@ class Record:
         fingerprints: Of the rows, by split.
         frozen: What the first publish fixed: columns, classes, constants of normalize, split rule.
         recipe: The recipe as plain data, with defaults filled in.
-        timings: Seconds by part of the build.
         limit: How many items the build was limited to; None for all.
     """
 
@@ -140,7 +139,6 @@ class Record:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     frozen: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    timings: Mapping[str, float] = field(default_factory=dict)
     limit: int | None = None
 
     @property
@@ -152,12 +150,6 @@ class Record:
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel over the training originals' pixels, in [0, 1]; empty where there is none."""
         return pooled(self.sums.get(TRAINING, ()))[1]
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The fields `build --json` prints, in their order."""
-        names = [known.name for known in fields(self)]
-        return {name: getattr(self, name) for name in names[: names.index("versions") + 1]}
 
     def to_json(self) -> Json:
         """Return the record as it is kept in storage. Mappings keep their order: that of a recipe's shares and of columns has meaning."""
