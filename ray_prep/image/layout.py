@@ -5,12 +5,16 @@ Every walk is bounded by the bytes at hand, and no pixel is touched.
 
 from __future__ import annotations
 
+import zlib
 from struct import Struct, error
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ray_prep.errors import DecodeError
 from ray_prep.image import jpeg
 from ray_prep.image.exif import block_orientation, xmp_orientation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _U16, _U32 = Struct("<H").unpack_from, Struct("<I").unpack_from
 _MOST_PAGES = 100_000
@@ -145,14 +149,30 @@ def tiff_pages(data: bytes) -> int:
 
 
 def png_late_exif(data: bytes) -> bytes | None:
-    """Return the eXIf chunk of a PNG wherever it stands; Pillow 13 finds one behind the pixels only by decoding them."""
+    """Return the sound eXIf chunk of a PNG wherever it stands; Pillow 13 finds one behind the pixels only by decoding them."""
+    return next((data[at + 8 : end - 4] for at, end in _png_exif(data) if _is_sound(data, at, end)), None)
+
+
+def png_without_broken_exif(data: bytes) -> bytes:
+    """Return a PNG without eXIf chunks whose check sum is wrong: one before the pixels makes Pillow refuse the file (libpng skips it)."""
+    for at, end in [*_png_exif(data)][::-1]:
+        if not _is_sound(data, at, end):
+            data = data[:at] + data[end:]
+    return data
+
+
+def _png_exif(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each eXIf chunk begins and ends, length and check sum included."""
     at = 8
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"eXIf":
-            return data[at + 8 : at + 8 + size]
-        at += 12 + size
-    return None
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"eXIf" and end <= len(data):
+            yield at, end
+        at = end
+
+
+def _is_sound(data: bytes, at: int, end: int) -> bool:
+    return zlib.crc32(data[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
 
 
 def is_cut(image_format: str, data: bytes) -> bool:

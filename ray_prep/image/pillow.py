@@ -35,7 +35,7 @@ from PIL import (
 )
 
 from ray_prep.errors import DecodeError
-from ray_prep.image.layout import is_cut
+from ray_prep.image.layout import is_cut, png_without_broken_exif
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +141,8 @@ def open_image(image_format: str, data: bytes) -> ImageFile:
     """
     if image_format == "tiff":
         _hush_libtiff()
+    if image_format == "png":
+        data = png_without_broken_exif(data)
     with pillow_errors(image_format, data):
         return PLUGINS[image_format](BytesIO(data))
 

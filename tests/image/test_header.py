@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from ray_prep.errors import DecodeError, LimitError, SampleError
+from ray_prep.image.decode import Decode, decode
 from ray_prep.image.header import Header, check_limits, read_header
 
 if TYPE_CHECKING:
@@ -257,3 +258,16 @@ def test_png_orientation_wherever_it_stands(write_png: Callable[..., bytes], wri
     assert read_header(write_png(PIXELS, 2, 8, after=[(b"eXIf", exif)])).orientation == 6
     assert read_header(write_png(PIXELS, 2, 8, before=[(b"tEXt", text)])).orientation == 6
     assert read_header(write_png(PIXELS, 2, 8, before=[(b"eXIf", b"broken")])).orientation == 1
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_damaged_exif_chunk_costs_a_png_its_orientation_only(
+    write_png: Callable[..., bytes], write_exif: Callable[..., bytes], place: str
+) -> None:
+    """Its check sum is wrong; Pillow would refuse the file."""
+    whole = write_png(PIXELS, 2, 8, **{place: [(b"eXIf", write_exif(6))]})
+    at = whole.index(b"eXIf")
+    damaged = whole[: at + 12] + bytes([whole[at + 12] ^ 1]) + whole[at + 13 :]
+    header = read_header(damaged)
+    assert header.orientation == 1
+    assert np.array_equal(decode(damaged, header, Decode()), decode(whole, header, Decode()))
