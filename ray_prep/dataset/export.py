@@ -51,7 +51,8 @@ def to_hf(dataset: Dataset, columns: Sequence[str] | None) -> Any:
         table = _as_files(table)
     features = datasets.Features.from_arrow_schema(table.schema.remove_metadata())
     if "image" in names and image.encoding != "tensor":
-        features["image"] = datasets.Image()
+        # WebP knows no grey: without the mode its pictures would come as three equal channels.
+        features["image"] = datasets.Image(mode="L" if image.channels == 1 else None)
     # Without a name of its own the dataset would be known by a hash over all its pixels.
     name = f"{dataset.uri}@{dataset.version}:{','.join(dataset.splits)}:{','.join(names)}"
     made = datasets.Dataset(

@@ -57,12 +57,24 @@ def _parameters(kind: Any) -> dict[str, Any]:
             properties.pop(field.name)
     for name, description in _descriptions(kind).items():
         properties[name]["description"] = description
-        properties[name].update(BOUNDS.get(name, {}))
+    _bound(schema)
     schema["description"] = (inspect.getdoc(kind) or "").splitlines()[0]
     others = [{"type": "null"}] if not schema.get("required") else []
     if hasattr(kind, "shorthand"):
         others.append({key: value for key, value in properties[kind.shorthand[0]].items() if key != "default"})
     return {"anyOf": [schema, *others]} if others else schema
+
+
+def _bound(schema: Any) -> None:
+    """Write the bounds of numbers into the schema, also into those of parameters of parameters."""
+    if isinstance(schema, list):
+        for part in schema:
+            _bound(part)
+    elif isinstance(schema, dict):
+        for name, part in schema.get("properties", {}).items():
+            part.update(BOUNDS.get(name, {}))
+        for part in schema.values():
+            _bound(part)
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:

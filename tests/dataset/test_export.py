@@ -22,6 +22,7 @@ VARIES = ImageColumn("tensor", None, "uint8", "gray", RANGE)
 PNG = ImageColumn("png", None, "uint8", "rgb", RANGE)
 PNG_FIXED = ImageColumn("png", (4, 7, 3), "uint8", "rgb", RANGE)
 WEBP = ImageColumn("webp", (8, 8, 3), "uint8", "rgb", RANGE)
+WEBP_GRAY = ImageColumn("webp", (8, 8, 1), "uint8", "gray", RANGE)
 
 
 def by_key(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def test_hugging_face_hands_out_arrays_of_raw_images(a_table: Make, image: Image
     assert by_key(list(rows.with_format(None))) == by_key(dataset.to_arrow().to_pylist())
 
 
-@pytest.mark.parametrize("image", [PNG, PNG_FIXED, WEBP], ids=["png", "png-fixed", "webp"])
+@pytest.mark.parametrize("image", [PNG, PNG_FIXED, WEBP, WEBP_GRAY], ids=["png", "png-fixed", "webp", "webp-gray"])
 def test_hugging_face_has_encoded_images_as_its_image_feature(a_table: Make, image: ImageColumn) -> None:
     """What a Hugging Face user expects: a PIL image a row."""
     datasets = pytest.importorskip("datasets")
@@ -63,8 +64,8 @@ def test_hugging_face_has_encoded_images_as_its_image_feature(a_table: Make, ima
     rows = open_dataset(made.uri).to_hf()
     assert isinstance(rows.features["image"], datasets.Image)
     for row in rows:
-        assert row["image"].mode == "RGB"
-        np.testing.assert_array_equal(np.asarray(row["image"]), made.pixels[row["key"]])
+        assert row["image"].mode == ("L" if image.channels == 1 else "RGB")
+        np.testing.assert_array_equal(np.asarray(row["image"]).reshape(made.pixels[row["key"]].shape), made.pixels[row["key"]])
 
 
 def test_hugging_face_can_filter_map_and_select(a_table: Make) -> None:

@@ -74,6 +74,17 @@ def test_bounds_are_those_of_the_code() -> None:
                 parse_chain([{step: {**beside, name: bound}}], "here", always=True)
 
 
+def test_parameters_of_parameters_have_bounds_too() -> None:
+    """The sides of a letterbox's frame are sides."""
+    schema = parameters("resize")["letterbox"]
+    assert isinstance(schema, dict)
+    frame = next(option for option in schema["anyOf"] if "properties" in option)["properties"]
+    for side in ("height", "width"):
+        assert BOUNDS[side].items() <= frame[side].items()
+        with pytest.raises(RecipeError, match=side):
+            parse_chain([{"resize": {"letterbox": {"height": 8, "width": 8, side: 0}}}], "here", always=True)
+
+
 def test_bare_names_are_those_that_need_nothing() -> None:
     """A step may be a bare name where every parameter has a default."""
     assert "grayscale" in STEP[0]["enum"]
