@@ -9,6 +9,7 @@ from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
 from ray_prep.base import read_base
+from ray_prep.dataset.record import read_refusal
 from ray_prep.errors import REASONS, SampleError
 from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
@@ -23,7 +24,7 @@ from ray_prep.storage import open_store
 from ray_prep.work import Frozen, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ray_prep.recipe import Recipe
@@ -37,7 +38,9 @@ _TRIED_S = 20.0
 
 
 def preview_rejected(recipe: Recipe, path: Path, count: int) -> int:
-    """Draw rejected pictures of the published version, some of each reason; where nothing is published, of those that are tried here.
+    """Draw rejected pictures, some of each reason.
+
+    They are those of the last build that a check refused; else of the published version; where there is neither, those that are tried here.
 
     Every picture is decoded in a process of its own, which it may take along.
 
@@ -55,14 +58,19 @@ def preview_rejected(recipe: Recipe, path: Path, count: int) -> int:
     """
     picture_format(path)
     options = recipe.source.storage_options
-    base = read_base(recipe.output.uri, options, open_store(recipe.output.uri, options))
+    store = open_store(recipe.output.uri, options)
+    base = read_base(recipe.output.uri, options, store)
+    refusal = read_refusal(store)
     constants = ((0.5,), (0.25,)) if recipe.needs_constants else ((), ())
     frozen = base.frozen if base else Frozen({}, (), {}, *constants)
     work = Work(recipe.data, recipe.folder, frozen, NO_COLUMNS.serialize().to_pybytes(), "", made_with(), _DEADLINE_S)
     with Isolation(work) as isolation:
-        if base:
-            said = ", ".join(f"{number} {reason}" for reason, number in base.record.rejected_by_reason.items())
-            facts = [f"version {base.version}", f"{base.record.rejected} rejected: {said}"]
+        if refusal:
+            build_id, table = refusal
+            facts = [f"build {build_id} was refused", _counted(Counter(table.column("reason").to_pylist()))]
+            rejections = _some_of_each((Rejection(**row) for row in table.to_pylist()), count)
+        elif base:
+            facts = [f"version {base.version}", _counted(base.record.rejected_by_reason)]
             rejections = _some_of_each(base.rejections(), count)
         else:
             rejections, tried = _tried(work, isolation, count)
@@ -73,6 +81,11 @@ def preview_rejected(recipe: Recipe, path: Path, count: int) -> int:
     rows = [SheetRow(one.key, [one.stage], [SheetRejection(one.reason, one.message, thumbnails.get(one.uri))]) for one in rejections]
     write_picture(path, render_sheet(recipe.name, rows, facts=[*facts, f"{len(rows)} are shown"]))
     return len(rows)
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    said = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items(), key=lambda pair: REASONS.index(pair[0])))
+    return f"{sum(reasons.values())} rejected: {said}"
 
 
 def _some_of_each(rejections: Iterable[Rejection], count: int) -> list[Rejection]:

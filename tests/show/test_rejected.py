@@ -11,6 +11,7 @@ from PIL import Image
 
 from ray_prep.build import build
 from ray_prep.cli import run
+from ray_prep.errors import RejectBudgetExceeded
 from ray_prep.recipe import Recipe
 from ray_prep.sample import Rejection
 from ray_prep.show import rejected
@@ -75,6 +76,23 @@ def test_the_rejected_of_the_published_version_are_shown(collection: Any, sheets
     assert run(["preview", file, "--rejected", "-o", str(collection.home / "none.png")]) == 0
     assert capsys.readouterr().out == "no image was rejected\n"
     assert not (collection.home / "none.png").exists()
+
+
+@pytest.mark.slow
+def test_the_rejected_of_a_refused_build_are_shown(collection: Any, sheets: Any) -> None:
+    """It is them that its owner wants to see, whether something is published or not, until a build publishes."""
+    sheet = collection.home / "sheet.png"
+    strict = {"checks": {"max_rejected": 0.001}}
+    with pytest.raises(RejectBudgetExceeded):
+        build(collection.recipe(**strict), workers=0)
+    assert preview_rejected(collection.recipe(**strict), sheet, 6) == 2
+    build(collection.recipe(), workers=0)
+    assert preview_rejected(collection.recipe(), sheet, 6) == 2
+    (refused, facts), (_, published) = sheets
+    assert facts[0].endswith("was refused")
+    assert facts[1:] == ["2 rejected: 1 not_an_image, 1 truncated", "2 are shown"]
+    assert _cells(refused)["cat/cut_short.jpg"].image is not None
+    assert published[0] == "version 0"
 
 
 @pytest.mark.corpus
