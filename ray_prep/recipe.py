@@ -131,7 +131,7 @@ class Recipe:
                     known[section]["uri"] = absolute_uri(given, writing=section == "output")
                 except RecipeError as error:
                     raise RecipeError(f"{section}.uri: {error}") from None
-        augment = known.get("augment") or {}
+        augment = {} if known.get("augment") is None else known["augment"]
         if not isinstance(augment, dict):
             msg = f"augment: should be a mapping with copies, keep_original, splits and transforms, got {augment!r}"
             raise RecipeError(msg)
@@ -324,6 +324,8 @@ def _text(value: object, place: str) -> str:
 
 
 def _seed(value: object) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise RecipeError(f"seed: should be a whole number, got {value!r}")
     return value

@@ -25,7 +25,10 @@ BOUNDS: dict[type[Any], dict[str, dict[str, float]]] = {
     },
     Copies: {"copies": {"minimum": 0, "maximum": MOST_COPIES}},
     Output: {"shard_mb": {"exclusiveMinimum": 0, "maximum": MOST_SHARD_MB}},
-    Checks: {"max_rejected": _SHARE, "max_drop": _SHARE, "min_images": _COUNT, "cross_split_duplicates": _COUNT},
+    Checks: {
+        **dict.fromkeys(("max_rejected", "max_drop", "max_class_shift", "max_mean_drift"), _SHARE),
+        **dict.fromkeys(("min_images", "cross_split_duplicates"), _COUNT),
+    },
 }
 
 
@@ -88,6 +91,9 @@ def recipe_schema() -> dict[str, Any]:
         },
     }
     assert properties.keys() == set(KEYS)
+    for name in ("decode", "filter", "augment", "split", "checks", "classes", "scores"):  # a key without a value says nothing
+        properties[name]["type"] = [properties[name]["type"], "null"]
+    properties["removed"] = {"const": "now", "description": "Rows of images that are gone from the source leave the dataset."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ray_prep recipe",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -32,26 +34,39 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
 def validate(kind: type[T], raw: object, place: str) -> T:
     """Make a `kind` (a frozen dataclass whose fields are the keys of a section) from plain data.
 
+    Numbers, texts, and true and false are never taken for one another; a number without a fraction is a whole one, as JSON Schema has it.
     A ValueError raised in `__post_init__` reaches the user with the same prefix.
 
     Args:
         kind: What to make.
-        raw: A mapping as YAML gives it; None stands for an empty one.
+        raw: A mapping as JSON gives it; None stands for an empty one.
         place: Where it stands in the recipe, such as `decode` or `preprocess[0].resize`.
 
     Raises:
         RecipeError: Every field that is wrong, a line each: its path, what was given, what would be right.
     """
+    plain = _with_whole_numbers({} if raw is None else raw)
     try:
-        made: T = adapter(kind).validate_python({} if raw is None else raw)
+        # As JSON: in Python's own terms a strict pydantic would take no list for a tuple.
+        made: T = adapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
-        lines = [_line(kind, place, detail) for detail in error.errors(include_url=False)]
+        lines = [_line(kind, place, plain, detail) for detail in error.errors(include_url=False)]
         raise RecipeError("\n".join(dict.fromkeys(lines))) from None
     return made
 
 
-def _line(kind: type[object], place: str, detail: Any) -> str:
-    steps = [step for step in detail["loc"] if not _is_branch(step)]
+def _with_whole_numbers(raw: object) -> object:
+    if isinstance(raw, float) and raw.is_integer():
+        return int(raw)
+    if isinstance(raw, list):
+        return [_with_whole_numbers(part) for part in raw]
+    if isinstance(raw, dict):
+        return {key: _with_whole_numbers(part) for key, part in raw.items()}
+    return raw
+
+
+def _line(kind: type[object], place: str, raw: object, detail: Any) -> str:
+    steps = _written(raw, detail)
     path = place + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     given = _short(detail.get("input"))
     match detail["type"]:
@@ -62,7 +77,11 @@ def _line(kind: type[object], place: str, detail: Any) -> str:
         case "missing" | "missing_argument":
             return f"{path}: is needed and was not given"
         case "value_error" | "assertion_error":
-            return f"{path}: {detail['ctx']['error']}"
+            said = str(detail["ctx"]["error"])
+            named = re.match(r"(\w+)(?:: | (?=should |is |\d))", said)
+            if named and named[1] in _known_keys(kind, steps):
+                return f"{path}.{named[1]}: {said[named.end() :]}"
+            return f"{path}: {said}"
         case "dataclass_type" | "dict_type" | "mapping_type":
             return f"{path}: should be a mapping of keys to values, got {given}"
         case kind_of_fault if (word := _WORDS.get(kind_of_fault.partition("_")[0])) and not kind_of_fault.startswith("tuple_too"):
@@ -78,9 +97,19 @@ def _line(kind: type[object], place: str, detail: Any) -> str:
             return f"{path}: should be {expected}, got {given}{hint}"
 
 
-def _is_branch(step: object) -> bool:
-    """Return whether a step of pydantic's path names a branch of a union or a class, not a key of the user's."""
-    return isinstance(step, str) and (not step or step[0].isupper() or "[" in step or step in {"int", "float", "str", "bool", "none"})
+def _written(raw: object, detail: Any) -> list[str | int]:
+    """Return the steps of pydantic's path that are the user's: it also names branches of unions and classes."""
+    steps: list[str | int] = []
+    location = detail["loc"]
+    for place, step in enumerate(location):
+        if isinstance(raw, dict) and step in raw:
+            raw = raw[step]
+        elif isinstance(raw, list) and isinstance(step, int) and step < len(raw):
+            raw = raw[step]
+        elif not (place == len(location) - 1 and detail["type"].startswith("missing")):
+            continue
+        steps.append(step)
+    return steps
 
 
 def _known_keys(kind: type[object], steps: list[str | int]) -> list[str]:

@@ -36,6 +36,7 @@ class Section:
 
 def test_what_fits_is_made() -> None:
     """Plain data becomes the typed object, lists become tuples, nested mappings their own class."""
+    assert validate(Section, {"size": 1e8, "share": 1}, "here") == Section(100_000_000, 1.0)
     made = validate(Section, {"size": 3, "names": ["a"], "inner": {"depth": 2}, "either": "all"}, "here")
     assert made == Section(3, names=("a",), inner=Inner(2), either="all")
 
@@ -45,11 +46,23 @@ def test_what_fits_is_made() -> None:
     [
         (None, "here.size: is needed and was not given"),
         ({"size": "x"}, "here.size: should be a whole number, got 'x'"),
-        ({"size": -1}, "here: size should be 0 or more, got -1"),
+        ({"size": -1}, "here.size: should be 0 or more, got -1"),
         ({"size": 1, "sise": 2}, "here.sise: unknown key; did you mean 'size'?"),
         ({"size": 1, "zzz": 2}, "here.zzz: unknown key; known are size, share, kind, names, inner, either, is_on"),
         ({"size": 1, "kind": "wyde"}, "here.kind: should be 'wide' or 'tall', got 'wyde'; did you mean 'wide'?"),
         ({"size": 1, "inner": {"dept": 2}}, "here.inner.dept: unknown key; did you mean 'depth'?"),
+        # Keys that look like the names pydantic has for branches of a union.
+        ({"size": 1, "Share": 1}, "here.Share: unknown key; did you mean 'share'?"),
+        ({"size": 1, "int": 1}, "here.int: unknown key; known are"),
+        ({"size": 1, "": 1}, "here.: unknown key; known are"),
+        ({"size": 1, "a[0]": 1}, "here.a[0]: unknown key; known are"),
+        ({"size": 1, "inner": {"Depth": 1}}, "here.inner.Depth: unknown key; did you mean 'depth'?"),
+        # Nothing is taken for something else.
+        ({"size": True}, "here.size: should be a whole number, got True"),
+        ({"size": "1"}, "here.size: should be a whole number, got '1'"),
+        ({"size": 1, "share": True}, "here.share: should be a number, got True"),
+        ({"size": 1, "is_on": 1}, "here.is_on: should be true or false, got 1"),
+        ({"size": 1, "is_on": "yes"}, "here.is_on: should be true or false, got 'yes'"),
         ({"size": 1, "inner": 3}, "here.inner: should be a mapping of keys to values, got 3"),
         ({"size": 1, "names": [1]}, "here.names[0]: should be a text, got 1"),
         ({"size": 1, "names": "a"}, "here.names: should be a list, such as [a], got 'a'"),

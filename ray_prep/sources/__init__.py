@@ -45,7 +45,11 @@ def parse_source(raw: object) -> Source:
         hint = did_you_mean(str(layout), SOURCES)
         raise RecipeError(f"source.layout: there is no layout {layout!r}{hint}; there are {', '.join(SOURCES)}")
     for key in given:
+        if key == "annotations":
+            raise RecipeError("source.annotations: this version of ray_prep cannot do it yet; leave it out")
         others = [name for name, kind in SOURCES.items() if key in _keys(kind)]
+        if not others and (hint := did_you_mean(str(key), ["layout"])):
+            raise RecipeError(f"source.{key}: unknown key{hint}")
         if others and layout not in others:
             raise RecipeError(f"source.{key}: the layout {layout} has no such key ({', '.join(others)}: yes); is source.layout right?")
     source: Source = validate(SOURCES[layout], given, "source")

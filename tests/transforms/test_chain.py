@@ -50,7 +50,7 @@ def test_a_step_may_be_written_in_three_ways() -> None:
         (["RandomCrp"], "preprocess[0]: unknown transform 'RandomCrp'; did you mean 'RandomCrop'?"),
         ([{"resize": {"shortside": 3}}], "preprocess[0].resize.shortside: unknown key; did you mean 'short_side'?"),
         (["grayscale", {"resize": {"short_side": "big"}}], "preprocess[1].resize.short_side: should be a whole number"),
-        ([{"resize": {"short_side": 0}}], "preprocess[0].resize: short_side: should be 1 or more, got 0"),
+        ([{"resize": {"short_side": 0}}], "preprocess[0].resize.short_side: should be 1 or more, got 0"),
         (
             [{"resize": {"letterbox": {"height": 3, "widht": 3}}}],
             "preprocess[0].resize.letterbox.widht: unknown key; did you mean 'width'?",
