@@ -34,10 +34,22 @@ def source_advice(recipe: Recipe, found: Survey) -> Iterator[str]:
     """
     if not recipe.data.get("split"):
         yield from _untaken_splits(recipe, found)
+    yield from _missed_labels(recipe, found)
     if not recipe.source.is_container:  # what containers hold is known when they are read
         for split in recipe.copies.splits:
             if recipe.copies.copies and not found.counts[split]:
                 yield f"augment.splits: no image is in the split {split!r}; there are {', '.join(sorted(found.counts))}"
+
+
+def _missed_labels(recipe: Recipe, found: Survey) -> Iterator[str]:
+    """Yield that images have no class where folders tell them, or where a column is named almost as the one that would."""
+    if recipe.source.layout == "class_folders" and found.unlabelled:
+        yield (
+            f"source: {found.unlabelled} images have no class: they lie at the root, or directly in a first folder that is named for a split "
+            "(train, val, valid, validation, test); move them into a folder named for their class, or leave them out with `exclude`"
+        )
+    if not found.labels and (column := next((name for name in found.columns if name.strip().lower() == "label"), None)):
+        yield f"source.columns: no image has a class, and the column {column!r} is carried; `columns: {{label: {column!r}}}` makes it the label"
 
 
 def _untaken_splits(recipe: Recipe, found: Survey) -> Iterator[str]:

@@ -60,6 +60,8 @@ class Survey:
         counts: Items by split.
         told: Items by the split that the source itself tells, whatever the recipe makes of it.
         labels: Every label that occurs.
+        unlabelled: Items without one.
+        columns: Names of the carried columns.
         class_names: Classes in the order the source itself has them; empty where it has none.
         unchanged: Items the published version knows as they are.
         added: Items it does not know.
@@ -76,6 +78,8 @@ class Survey:
     counts: Counter[str] = field(default_factory=Counter)
     told: Counter[str] = field(default_factory=Counter)
     labels: set[str] = field(default_factory=set)
+    unlabelled: int = 0
+    columns: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     unchanged: int = 0
     added: int = 0
@@ -119,7 +123,7 @@ def survey(recipe: Recipe, known: Iterable[KnownItem], carried: pa.Schema, folde
     with Spool(folder / "known", _KNOWN) as before:
         for one in known:
             before.add(Item(one.key, one.uri, one.version, one.facts, one.split, {"state": one.state}))
-    found = Survey(Spool(folder / "items", carried), ignored=ignored)
+    found = Survey(Spool(folder / "items", carried), columns=tuple(carried.names), ignored=ignored)
     with found.items:
         for bucket in range(BUCKETS):
             _join(found, _in_order(listed.bucket(bucket)), before.bucket(bucket), recipe, limit)
@@ -169,7 +173,9 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
         found.counts[split] += 1
         if item.split is not None:
             found.told[item.split] += 1
-        if item.label is not None:
+        if item.label is None:
+            found.unlabelled += 1
+        else:
             found.labels.add(item.label)
         found.items.add(replace(item, split=split))
         was = live.pop(item.key, None)

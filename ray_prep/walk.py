@@ -151,7 +151,7 @@ class Walk:
             # A copy's own steps draw from its own stream, the shared preprocess keeps what it drew from the original's.
             for copy in range(1, recipe.copies.copies + 1):
                 rng = sample_rng(recipe.seed, key, copy)
-                yield Stage("stored", recipe.finish(recipe.augment(replace(sample, copy=copy), rng), rng))
+                yield Stage("stored", recipe.finish(recipe.augment(replace(sample, copy=copy), rng, records_all=True), rng))
 
     def rows(self, split: str, item: Item, data: bytes) -> list[dict[str, Any]]:
         """Make all rows of one item: the original, then its copies.

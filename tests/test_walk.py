@@ -88,6 +88,15 @@ def test_sums_are_of_the_pixels_before_any_float_step() -> None:
     assert early.measured("train", Item("a", "/s/a", "v"), jpeg(80, 100)) == rows(whole)[0]["sums"]
 
 
+def test_params_tell_of_fixed_steps_too() -> None:
+    """What is done to every copy in the same way is done to it as well; not what p: 0 never does, nor what finish does to all rows."""
+    steps = [{"HorizontalFlip": {"p": 1}}, {"Rotate": {"p": 1, "limit": 20}}, {"flip": "vertical"}, {"VerticalFlip": {"p": 0}}]
+    first, copy = rows(walk(finish=CROP, augment={"copies": 1, "transforms": steps}))
+    assert first["params"] is None
+    flip, turn, native = json.loads(copy["params"])
+    assert (flip, turn["name"], native) == ({"name": "HorizontalFlip"}, "Rotate", {"name": "flip", "direction": "vertical"})
+
+
 @settings(max_examples=30, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), channels=st.sampled_from([1, 3]), value=st.integers(0, 2**32 - 1))
 def test_integer_sums_are_exact(height: int, width: int, channels: int, value: int) -> None:

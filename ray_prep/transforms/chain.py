@@ -80,12 +80,13 @@ class Chain:
             made.append(spec)
         return tuple(made)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def __call__(self, sample: Sample, rng: np.random.Generator, *, records_all: bool = False) -> Sample:
         """Run the steps, each on what the one before made.
 
         Args:
             sample: Is not written to.
             rng: All that random steps draw comes from here.
+            records_all: Whether the sample shall tell of the steps that do the same to every image, too.
 
         Raises:
             SampleError: A step cannot be done to this image; the message begins with its place.
@@ -102,9 +103,13 @@ class Chain:
                 with _located(step):
                     sample = resize.part(sample, rectangle)
                 next(steps)
-                continue
-            with _located(step):
-                sample = step.transform(sample, rng)
+                done: tuple[Step, ...] = (step, after)
+            else:
+                with _located(step):
+                    sample = step.transform(sample, rng)
+                done = (step,)
+            if records_all and (fixed := [_record(one) for one in done if not one.transform.is_random and not _is_never(one)]):
+                sample = replace(sample, applied=(*sample.applied, *fixed))
         return sample
 
     def __len__(self) -> int:
@@ -174,6 +179,17 @@ def _frozen(step: Step, mean: list[float], std: list[float]) -> Step:
         return replace(step, transform=step.transform.frozen(tuple(mean), tuple(std)))
     except ValueError as error:
         raise RecipeError(f"{step.place}.{step.name}: the images it was measured on have one colour: {error}") from None
+
+
+def _is_never(step: Step) -> bool:
+    """Return whether it is a transform of Albumentations with p: 0."""
+    return bool(getattr(step.transform, "p", 1) == 0)
+
+
+def _record(step: Step) -> dict[str, Any]:
+    """Return what a step does that draws nothing: its name, and those of its parameters that say anything."""
+    given = {name: value for name, value in _parameters(step.transform).items() if name != "p" and value is not None}
+    return {"name": step.name, **given}
 
 
 def _parameters(part: Any) -> Any:

@@ -110,6 +110,18 @@ def test_a_plan_warns_as_the_build_does(collection: Collection) -> None:
     assert any("no image is in the split 'fold'; there are test, train" in line for line in told)
 
 
+def test_a_plan_warns_of_images_without_a_class(collection: Collection) -> None:
+    """Where a class folder is named as a split, images lie beside the folders, or a label's column is written otherwise."""
+    for name in ("bus/1.jpg", "train/2.jpg", "3.jpg"):
+        collection.write(f"vehicles/{name}", collection.pictures["cat/06.jpg"])
+    folders = {"uri": str(collection.folder / "vehicles"), "layout": "class_folders"}
+    warnings = outlook(collection.recipe(source=folders)).warnings
+    assert any(line.startswith("source: 2 images have no class: they lie at the root, or directly in") for line in warnings)
+    source = collection.manifest(["image, Label", "pictures/cat/06.jpg,cat"])
+    (warning,) = outlook(collection.recipe(source=source)).warnings
+    assert warning.startswith("source.columns: no image has a class, and the column ' Label' is carried")
+
+
 def test_explain_refuses_a_key_nobody_knows(collection: Collection) -> None:
     """Before and after a build; a likely key is named."""
     file = collection.file()
