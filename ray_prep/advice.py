@@ -45,11 +45,12 @@ def _missed_labels(recipe: Recipe, found: Survey) -> Iterator[str]:
     """Yield that images have no class where folders tell them, or where a column is named almost as the one that would."""
     if recipe.source.layout == "class_folders" and found.unlabelled:
         yield (
-            f"source: {found.unlabelled} images have no class: they lie at the root, or directly in a first folder that is named for a split "
+            f"source: {found.unlabelled} images have no class: they lie at the root, or directly in a first folder named for a split "
             "(train, val, valid, validation, test); move them into a folder named for their class, or leave them out with `exclude`"
         )
     if not found.labels and (column := next((name for name in found.columns if name.strip().lower() == "label"), None)):
-        yield f"source.columns: no image has a class, and the column {column!r} is carried; `columns: {{label: {column!r}}}` makes it the label"
+        what = f"no image has a class, and the column {column!r} is carried"
+        yield f"source.columns: {what}; `columns: {{label: {column!r}}}` makes it the label"
 
 
 def _untaken_splits(recipe: Recipe, found: Survey) -> Iterator[str]:

@@ -102,9 +102,7 @@ def _written(raw: object, detail: Any) -> list[str | int]:
     steps: list[str | int] = []
     location = detail["loc"]
     for place, step in enumerate(location):
-        if isinstance(raw, dict) and step in raw:
-            raw = raw[step]
-        elif isinstance(raw, list) and isinstance(step, int) and step < len(raw):
+        if (isinstance(raw, dict) and step in raw) or (isinstance(raw, list) and isinstance(step, int) and step < len(raw)):
             raw = raw[step]
         elif not (place == len(location) - 1 and detail["type"].startswith("missing")):
             continue

@@ -10,7 +10,9 @@ _ORDERS = {
     b"II*\x00": (Struct("<I").unpack_from, Struct("<H").unpack_from, b"\x12\x01"),
     b"MM\x00*": (Struct(">I").unpack_from, Struct(">H").unpack_from, b"\x01\x12"),
 }
-_SHORT, _LONG = 3, 4
+_PREFIX = b"Exif\x00\x00"
+# Types of whole numbers -> bytes of one: SHORT, LONG, SSHORT, SLONG. Two's complement says 1..8 as the unsigned does.
+_WHOLE = {3: 2, 4: 4, 8: 2, 9: 4}
 _XMP_NAME = b"tiff:Orientation"
 _XMP_VALUE = re.compile(rb"\s*(?:=\s*[\"']|>)\s*([1-8])")
 
@@ -20,10 +22,12 @@ def exif_orientation(data: bytes, start: int, end: int) -> int | None:
 
     Args:
         data: The bytes the block lies in.
-        start: Where its TIFF header begins (after `Exif` and two zeros).
+        start: Where it begins; before its TIFF header `Exif` and two zeros may stand, once or more.
         end: Where it ends.
     """
     end = min(end, len(data))
+    while data.startswith(_PREFIX, start):
+        start += len(_PREFIX)
     order = _ORDERS.get(data[start : start + 4])
     if order is None or start + 8 > end:
         return None
@@ -41,16 +45,15 @@ def exif_orientation(data: bytes, start: int, end: int) -> int | None:
     if entry < 0 or entry + 12 > stop:
         return None
     kind, count = short_at(data, entry + 2)[0], long_at(data, entry + 4)[0]
-    if count != 1 or kind not in (_SHORT, _LONG):
+    size = _WHOLE.get(kind)
+    if size is None or count == 0:
         return None
-    value: int = (short_at if kind == _SHORT else long_at)(data, entry + 8)[0]
+    # Of several values the first counts, as in Pillow 13; what does not fit into the entry stands elsewhere.
+    place = entry + 8 if count * size <= 4 else start + long_at(data, entry + 8)[0]
+    if place + size > end:
+        return None
+    value: int = (short_at if size == 2 else long_at)(data, place)[0]
     return value if 1 <= value <= 8 else 1  # 0 and others stand for "as it is"
-
-
-def block_orientation(block: bytes) -> int | None:
-    """Return the orientation of an EXIF block that may or may not begin with `Exif` and two zeros."""
-    start = 6 if block[:6] == b"Exif\x00\x00" else 0
-    return exif_orientation(block, start, len(block))
 
 
 def xmp_orientation(data: bytes, start: int = 0, end: int | None = None) -> int | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray_prep.errors import DecodeError, LimitError
-from ray_prep.image import jpeg, layout
-from ray_prep.image.exif import block_orientation, xmp_orientation
+from ray_prep.image import jpeg, layout, png
+from ray_prep.image.exif import exif_orientation, xmp_orientation
 from ray_prep.image.netpbm import read_netpbm
 from ray_prep.image.pillow import open_image, pillow_errors
 from ray_prep.image.signature import recognise
@@ -74,11 +74,14 @@ def read_header(data: bytes | memoryview) -> Header:
     if image_format == "ppm":
         netpbm = read_netpbm(data)
         return Header(image_format, netpbm.height, netpbm.width)
+    if image_format == "png":
+        png.check_png(data)
     image = open_image(image_format, data)
     if image_format == "tiff":
         return _tiff_header(data, image)
     frames = layout.gif_frames(data) if image_format == "gif" else int(getattr(image, "n_frames", 1))
-    return Header(image_format, image.height, image.width, _orientation(image_format, data, image), frames)
+    orientation = (png.stated_orientation(data) or 1) if image_format == "png" else _orientation(image)
+    return Header(image_format, image.height, image.width, orientation, frames)
 
 
 def _tiff_header(data: bytes, image: Any) -> Header:
@@ -96,17 +99,10 @@ def _tiff_header(data: bytes, image: Any) -> Header:
     return Header("tiff", height, width, upright, layout.tiff_pages(data), tile if isinstance(tile, int) else 0)
 
 
-def _orientation(image_format: str, data: bytes, image: ImageFile) -> int:
-    """Return the orientation from what Pillow found while opening: EXIF, ImageMagick's text form of it, or XMP."""
-    info = image.info
-    block = info.get("exif") or (layout.png_late_exif(data) if image_format == "png" else None)
-    if not block and isinstance(raw := info.get("Raw profile type exif"), str):
-        try:
-            block = bytes.fromhex("".join(raw.split("\n")[3:]))
-        except ValueError:
-            block = None
-    found = block_orientation(block) if isinstance(block, bytes) else None
-    packet = info.get("XML:com.adobe.xmp") or info.get("xmp")
+def _orientation(image: ImageFile) -> int:
+    """Return the orientation from what Pillow found while opening: EXIF, or XMP."""
+    block, packet = image.info.get("exif"), image.info.get("xmp")
+    found = exif_orientation(block, 0, len(block)) if isinstance(block, bytes) else None
     if found is None and packet:
         found = xmp_orientation(packet.encode("utf-8", "replace") if isinstance(packet, str) else packet)
     return found or 1

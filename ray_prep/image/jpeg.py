@@ -47,6 +47,8 @@ def _roles() -> bytes:
 
 
 _ROLES = _roles()
+# Segments that libjpeg skips by their length, and goes on where that is below the two bytes of its own: APPn and comments.
+_SKIPPED = frozenset({*range(0xE0, 0xF0), 0xFE})
 
 
 class Frame(NamedTuple):
@@ -102,7 +104,9 @@ def read_frame(data: bytes) -> Frame:
                 raise DecodeError("corrupt", f"the JPEG has marker 0x{marker:02x} where its frame header should be")
             start = at + 4
             end = at + 2 + _SEGMENT(data, at + 2)[0]
-            if end < start:
+            if end < start and marker in _SKIPPED:
+                end = start
+            elif end < start:
                 raise DecodeError("corrupt", f"a segment of the JPEG (marker 0x{marker:02x}) states a length of {end - at - 2} bytes")
             if role == _FRAME_HEADER:
                 break
@@ -119,11 +123,36 @@ def read_frame(data: bytes) -> Frame:
     except (IndexError, ValueError, error):  # ValueError: no 0xFF is left
         raise DecodeError("truncated", f"the JPEG ends after {len(data)} bytes, before its frame header") from None
     _check_frame(data, marker, precision, height, width, components)
+    if orientation is None:
+        orientation, xmp = _told_before_scan(data, end, xmp)
     if xmp and orientation is None:
         orientation = xmp_orientation(data, *xmp)
     if xmp and pictures > 1 and data.find(_ULTRA_HDR, *xmp) >= 0:
         pictures = 1  # the second picture is a gain map, no picture of its own (Pillow 13 too counts one)
     return Frame(height, width, orientation or 1, pictures, components, marker, end)
+
+
+def _told_before_scan(data: bytes, at: int, xmp: tuple[int, int] | None) -> tuple[int | None, tuple[int, int] | None]:
+    """Return orientation and XMP of what stands between the frame header and the first scan; nothing there is judged."""
+    try:
+        while True:
+            if data[at] != 0xFF:
+                at = data.index(b"\xff", at)
+            marker = data[at + 1]
+            if marker == 0xFF or _ROLES[marker] == _BARE:
+                at += 1 if marker == 0xFF else 2
+                continue
+            if _ROLES[marker] == _MISPLACED:  # the scan, as a rule
+                return None, xmp
+            start, end = at + 4, at + 2 + _SEGMENT(data, at + 2)[0]
+            if _ROLES[marker] == _APP1:
+                if data.startswith(_EXIF, start) and (found := exif_orientation(data, start + 6, end)) is not None:
+                    return found, xmp
+                if data.startswith(_XMP, start):
+                    xmp = (start, end)
+            at = max(start, end)
+    except (IndexError, ValueError, error):
+        return None, xmp
 
 
 def _check_frame(data: bytes, process: int, precision: int, height: int, width: int, components: int) -> None:

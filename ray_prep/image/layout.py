@@ -5,16 +5,12 @@ Every walk is bounded by the bytes at hand, and no pixel is touched.
 
 from __future__ import annotations
 
-import zlib
 from struct import Struct, error
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ray_prep.errors import DecodeError
-from ray_prep.image import jpeg
-from ray_prep.image.exif import block_orientation, xmp_orientation
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ray_prep.image import jpeg, png
+from ray_prep.image.exif import exif_orientation, xmp_orientation
 
 _U16, _U32 = Struct("<H").unpack_from, Struct("<I").unpack_from
 _MOST_PAGES = 100_000
@@ -63,7 +59,7 @@ def webp_canvas(data: bytes) -> Canvas:
         if name == b"ANMF":
             frames += 1
         elif name == b"EXIF" and exif is None:
-            exif = block_orientation(data[at + 8 : at + 8 + size])
+            exif = exif_orientation(data, at + 8, at + 8 + size)
         elif name == b"XMP " and xmp is None:
             xmp = xmp_orientation(data[at + 8 : at + 8 + size])
         at += 8 + size + (size & 1)
@@ -148,33 +144,6 @@ def tiff_pages(data: bytes) -> int:
     return max(1, len(seen))
 
 
-def png_late_exif(data: bytes) -> bytes | None:
-    """Return the sound eXIf chunk of a PNG wherever it stands; Pillow 13 finds one behind the pixels only by decoding them."""
-    return next((data[at + 8 : end - 4] for at, end in _png_exif(data) if _is_sound(data, at, end)), None)
-
-
-def png_without_broken_exif(data: bytes) -> bytes:
-    """Return a PNG without eXIf chunks whose check sum is wrong: one before the pixels makes Pillow refuse the file (libpng skips it)."""
-    for at, end in [*_png_exif(data)][::-1]:
-        if not _is_sound(data, at, end):
-            data = data[:at] + data[end:]
-    return data
-
-
-def _png_exif(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each eXIf chunk begins and ends, length and check sum included."""
-    at = 8
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"eXIf" and end <= len(data):
-            yield at, end
-        at = end
-
-
-def _is_sound(data: bytes, at: int, end: int) -> bool:
-    return zlib.crc32(data[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
-
-
 def is_cut(image_format: str, data: bytes) -> bool:
     """Return whether a file is shorter than its own structure says.
 
@@ -189,16 +158,6 @@ def is_cut(image_format: str, data: bytes) -> bool:
         return check(data) if check else False
     except (error, IndexError, OverflowError):
         return True
-
-
-def _png_is_cut(data: bytes) -> bool:
-    at = 8
-    while at + 12 <= len(data):
-        name = data[at + 4 : at + 8]
-        if name == b"IEND" or not (name.isascii() and name.isalpha()):  # the end, or no chunk at all
-            return False
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return True
 
 
 def _jpeg_is_cut(data: bytes) -> bool:
@@ -225,26 +184,26 @@ def _bmp_is_cut(data: bytes) -> bool:
 
 
 def _tiff_is_cut(data: bytes) -> bool:
-    """Return whether the first directory, one of its values or one of its strips lies beyond the end (classic TIFF)."""
+    """Return whether the first directory, a value that the picture needs, or one of its strips lies beyond the end (classic TIFF)."""
     order = "<" if data[:2] == b"II" else ">"
     if data[2:4] in (b"+\x00", b"\x00+"):
         (at,) = Struct(order + "Q").unpack_from(data, 8)
         return bool(at + 8 > len(data))
     (at,) = Struct(order + "I").unpack_from(data, 4)
     (entries,) = Struct(order + "H").unpack_from(data, at)
+    if at + 2 + 12 * entries > len(data):
+        return True
     read = Struct(order + "HHI").unpack_from
     values: dict[int, tuple[int, ...]] = {}
     for number in range(entries):
         place = at + 2 + 12 * number
         tag, kind, count = read(data, place)
-        letter = {1: "B", 3: "H", 4: "I"}.get(kind)
-        if letter is None or tag not in _STRIPS:
-            continue
-        layout = Struct(f"{order}{count}{letter}")
-        start = place + 8 if layout.size <= 4 else Struct(order + "I").unpack_from(data, place + 8)[0]
-        if start + layout.size > len(data):
+        size = _TIFF_BYTES.get(kind, 0) * count
+        start = place + 8 if size <= 4 else Struct(order + "I").unpack_from(data, place + 8)[0]
+        if tag in _NEEDED and start + size > len(data):
             return True
-        values[tag] = layout.unpack_from(data, start)
+        if tag in _STRIPS and kind in _TIFF_COUNTS:
+            values[tag] = Struct(f"{order}{count}{_TIFF_COUNTS[kind]}").unpack_from(data, start)
     for offsets, sizes in ((273, 279), (324, 325)):
         pairs = zip(values.get(offsets, ()), values.get(sizes, ()), strict=False)
         if any(offset + size > len(data) for offset, size in pairs):
@@ -253,6 +212,11 @@ def _tiff_is_cut(data: bytes) -> bool:
 
 
 _STRIPS = frozenset({273, 279, 324, 325})
+# What a picture cannot be read without: that another tag's value lies beyond the end is no sign of a cut.
+_NEEDED = _STRIPS | {258, 320, 339, 347}
+# TIFF 6.0 §2: type -> bytes of one value, and the letter of those that count something.
+_TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_TIFF_COUNTS = {1: "B", 3: "H", 4: "I"}
 
 
 def _boxes_are_cut(data: bytes) -> bool:
@@ -280,7 +244,7 @@ def _ico_is_cut(data: bytes) -> bool:
 _CUTS = {
     "jpeg": _jpeg_is_cut,
     "mpo": _jpeg_is_cut,
-    "png": _png_is_cut,
+    "png": png.is_cut,
     "webp": _webp_is_cut,
     "gif": lambda data: not _walk_gif(data)[1],
     "bmp": _bmp_is_cut,

@@ -202,6 +202,8 @@ def _band(image: Image, depth: _Depth, background: tuple[int, int, int], key: An
         step = 255 // depth.full_scale
         values = tuple(int(value) * step for value in (key if isinstance(key, tuple) else (key,)))
         return keyed(colour if colour.ndim == 3 else colour[..., None], values, background, 255)
+    if image.mode in ("P", "PA") and image.palette is None:
+        raise DecodeError("corrupt", "a palette picture without a palette")
     if image.has_transparency_data:
         if image.mode not in ("LA", "RGBA"):
             image = image.convert("LA" if image.mode == "La" else "RGBA")

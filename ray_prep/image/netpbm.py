@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from ray_prep.errors import Reason
 
-_SPACE = rb"(?:[ \t\r\n\v\f]+(?:#[^\r\n]*[\r\n]+)*|(?:#[^\r\n]*[\r\n]+))+"
+# White space and comments, so that each byte can be read in one way only: repeats within repeats take time without end to fail.
+_SPACE = rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])+"
 _SIZE = re.compile(rb"P([1-6fF])" + _SPACE + rb"(\d{1,10})" + _SPACE + rb"(\d{1,10})(?=[ \t\r\n\v\f#])")
 _SCALE = re.compile(rb"(?:" + _SPACE + rb")([-+0-9.eE]{1,20})[ \t\r\n\v\f]")
 _CHANNELS = {"5": 1, "6": 3, "f": 1, "F": 3}

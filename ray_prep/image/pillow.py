@@ -35,7 +35,8 @@ from PIL import (
 )
 
 from ray_prep.errors import DecodeError
-from ray_prep.image.layout import is_cut, png_without_broken_exif
+from ray_prep.image import png
+from ray_prep.image.layout import is_cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,7 @@ FOREIGN: tuple[type[Exception], ...] = (
 # What converting a loaded image may raise (a palette that is none); anything else is a mistake of ours, and comes out as one.
 CONVERSION: tuple[type[Exception], ...] = (OSError, ValueError)
 
+_COLOR_MAP = 320  # TIFF 6.0 §8
 _INFLATED = re.compile(r"Decompressed data too large|Too much memory used in text chunks", re.IGNORECASE)
 _UNSUPPORTED = re.compile(
     r"unknown pixel mode|unknown data organization|not (?:yet )?supported|unsupported|cannot handle|not installed|unknown raw mode"
@@ -142,7 +144,7 @@ def open_image(image_format: str, data: bytes) -> ImageFile:
     if image_format == "tiff":
         _hush_libtiff()
     if image_format == "png":
-        data = png_without_broken_exif(data)
+        data = png.without_broken_exif(data)
     with pillow_errors(image_format, data):
         return PLUGINS[image_format](BytesIO(data))
 
@@ -164,7 +166,10 @@ def pillow_errors(image_format: str, data: bytes, kinds: tuple[type[Exception], 
     except kinds as error:
         reason = _reason(image_format, data, error)
         is_unsaid = reason == "truncated" and not _ENDED.search(str(error))
-        raise DecodeError(reason, f"{image_format}: {_clean(error)}{'; the file is not complete' if is_unsaid else ''}") from error
+        words = _clean(error)
+        if reason != "truncated" and (missing := _missing_tag(image_format, error)) is not None:
+            words = "a palette picture without its ColorMap" if missing == _COLOR_MAP else f"compression {missing}, which is not decoded"
+        raise DecodeError(reason, f"{image_format}: {words}{'; the file is not complete' if is_unsaid else ''}") from error
 
 
 def _reason(image_format: str, data: bytes, error: BaseException) -> Reason:
@@ -172,13 +177,20 @@ def _reason(image_format: str, data: bytes, error: BaseException) -> Reason:
     words = str(error)
     if _INFLATED.search(words):
         return "too_large"
+    if image_format == "tiff" and is_cut(image_format, data):  # what a cut directory lacks looks as if it were of another kind
+        return "truncated"
     if _UNSUPPORTED.search(words) and not _ABSURD.search(words):
         return "unsupported"
-    if image_format == "tiff" and isinstance(error.__cause__, KeyError):  # a compression that Pillow has no name for
-        return "unsupported"
+    if (missing := _missing_tag(image_format, error)) is not None:
+        return "corrupt" if missing == _COLOR_MAP else "unsupported"
     if is_cut(image_format, data) or _ENDED.search(words):
         return "truncated"
     return "corrupt"
+
+
+def _missing_tag(image_format: str, error: BaseException) -> object:
+    """Return what Pillow looked up in vain in a TIFF: a tag that it cannot do without, or a compression that it has no name for."""
+    return error.__cause__.args[0] if image_format == "tiff" and isinstance(error.__cause__, KeyError) else None
 
 
 def _clean(error: BaseException) -> str:

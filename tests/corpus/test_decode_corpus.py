@@ -36,7 +36,7 @@ UNDECIDED: dict[str, str | None] = {
     "5315c35bbcc28d8eee419028ac9f38e0.jpg": "corrupt",
     "9f32afa77e38ea6f526fa8f850ebfa0e74cb1346": None,
     "948633673a35fcaf8e7642f084e3e661327304e9.crash": None,
-    "a7326ba8f3f4559991126474dd30083d.jpg": "corrupt",
+    "a7326ba8f3f4559991126474dd30083d.jpg": "truncated",
     "e4386cf8dd6ca3abdbdf2e80981c3c7b41f78396": "truncated",
     "png_decompression_dos.png": "too_large",
     "m8-42c19f8e79e582bef107f372f18a074b.tif": "corrupt",

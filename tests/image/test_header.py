@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -118,7 +119,7 @@ def frame(process: int, precision: int, height: int, width: int, components: int
         (frame(0xC0, 8, 0, 8, 1, b"\xff\xdc\0\x04\0\x08"), "unsupported", "DNL"),
         (frame(0xC0, 8, 0, 8, 1), "corrupt", "0x8"),
         (b"\xff\xd8\xff\xda\0\x02", "corrupt", "0xda"),
-        (b"\xff\xd8\xff\xe0\0\x01aa", "corrupt", "length of 1"),
+        (b"\xff\xd8\xff\xdb\0\x01aa", "corrupt", "length of 1"),
         (b"\xff\xd8aaaa", "corrupt", "no JPEG marker"),
         (b"\xff\xd8\xff\xe0\xff\xffaa", "truncated", "before its frame header"),
     ],
@@ -250,6 +251,54 @@ def test_camera_raw_in_tiff_clothes_is_unsupported(write_tiff: Callable[..., byt
     assert caught.value.reason == "unsupported"
 
 
+@pytest.mark.parametrize("place", [b"\xff\xc4", b"\xff\xda"])  # behind the frame header, before the scan
+def test_jpeg_orientation_behind_the_frame_header(place: bytes, write_exif: Callable[..., bytes], segment: Callable[..., bytes]) -> None:
+    """Pillow and OpenCV read EXIF up to the first scan; what stands before the frame header comes first."""
+    at = JPEG.index(place)
+    exif = segment(0xE1, b"Exif\0\0" + write_exif(6))
+    late = JPEG[:at] + exif + JPEG[at:]
+    assert read_header(late).orientation == 6
+    xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"<a tiff:Orientation='3'/>")
+    assert read_header(JPEG[:at] + xmp + JPEG[at:]).orientation == 3
+    assert read_header(late[:2] + segment(0xE1, b"Exif\0\0" + write_exif(8)) + late[2:]).orientation == 8
+    assert read_header(late[:2] + xmp + late[2:]).orientation == 6
+
+
+@pytest.mark.parametrize("marker", [0xE0, 0xE1, 0xEE, 0xFE])
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_segment_shorter_than_its_length_is_skipped(marker: int, length: int) -> None:
+    """As libjpeg does with application segments and comments: the picture is whole."""
+    data = JPEG[:2] + bytes([0xFF, marker, 0, length]) + JPEG[2:]
+    header = read_header(data)
+    assert np.array_equal(decode(data, header, Decode()), decode(JPEG, header, Decode()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "prefix", "orientation"),
+    [
+        ("HH", (6, 3), b"", 6),  # of two values the first counts
+        ("HHHH", (6, 3, 3, 3), b"", 6),  # which stand elsewhere
+        ("h", (6,), b"", 6),
+        ("i", (6,), b"", 6),
+        ("H", (6,), b"Exif\0\0", 6),  # the heading comes twice
+        ("B", (6,), b"", 1),  # no whole number as the standard has it
+    ],
+)
+def test_exif_orientation_in_unusual_clothes(
+    kind: str, values: tuple[int, ...], prefix: bytes, orientation: int, insert: Callable[..., bytes], segment: Callable[..., bytes]
+) -> None:
+    """What Pillow applies is applied."""
+    packed = struct.pack("<" + kind, *values)
+    number = {"H": 3, "h": 8, "i": 9, "B": 1}[kind[0]]
+    value = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", 26)
+    outside = packed if len(packed) > 4 else b""
+    block = b"II*\0" + struct.pack("<IHHHI", 8, 1, 0x0112, number, len(values)) + value + bytes(4) + outside
+    data = insert(JPEG, segment(0xE1, b"Exif\0\0" + prefix + block))
+    assert read_header(data).orientation == orientation
+    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+        assert image.getexif().get(0x0112, 1) in (orientation, bytes([6]))
+
+
 def test_png_orientation_wherever_it_stands(write_png: Callable[..., bytes], write_exif: Callable[..., bytes]) -> None:
     """The eXIf chunk may stand before or behind the pixels; ImageMagick writes it as text."""
     exif = write_exif(6, ">")
@@ -258,6 +307,71 @@ def test_png_orientation_wherever_it_stands(write_png: Callable[..., bytes], wri
     assert read_header(write_png(PIXELS, 2, 8, after=[(b"eXIf", exif)])).orientation == 6
     assert read_header(write_png(PIXELS, 2, 8, before=[(b"tEXt", text)])).orientation == 6
     assert read_header(write_png(PIXELS, 2, 8, before=[(b"eXIf", b"broken")])).orientation == 1
+    assert read_header(write_png(PIXELS, 2, 8, before=[(b"eXIf", b"Exif\0\0" + exif)])).orientation == 6
+    deflated = b"Raw profile type exif\0\0" + zlib.compress(text.partition(b"\0")[2])
+    packet = b"<a tiff:Orientation='8'/>"
+    for place in ("before", "after"):
+        assert read_header(write_png(PIXELS, 2, 8, **{place: [(b"tEXt", text)]})).orientation == 6
+        assert read_header(write_png(PIXELS, 2, 8, **{place: [(b"zTXt", deflated)]})).orientation == 6
+        for xmp in (b"\0\0\0\0" + packet, b"\1\0\0\0" + zlib.compress(packet)):
+            data = write_png(PIXELS, 2, 8, **{place: [(b"iTXt", b"XML:com.adobe.xmp\0" + xmp)]})
+            assert read_header(data).orientation == 8
+    bomb = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(50 << 20) + packet)
+    tracemalloc.start()
+    assert read_header(write_png(PIXELS, 2, 8, after=[(b"iTXt", bomb)])).orientation == 1
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+def test_a_png_that_decoders_read_differently_is_corrupt(write_png: Callable[..., bytes]) -> None:
+    """The header is the first chunk and comes once, and a palette picture has its palette; Pillow would read on."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    whole = write_png(PIXELS, 2, 8)
+    header = whole[8:33]
+    palette = whole[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 12, 8, 3, 0, 0, 0)) + whole[33:]
+    for data, said in (
+        (whole[:8] + chunk(b"gAMA", bytes(4)) + whole[8:], "first chunk"),
+        (whole[:33] + header + whole[33:], "comes twice"),
+        (palette, "without a palette"),
+    ):
+        with pytest.raises(DecodeError, match=said) as caught:
+            read_header(data)
+        assert caught.value.reason == "corrupt"
+
+
+def test_a_netpbm_header_is_read_in_time_that_grows_with_it() -> None:
+    """White space that can be read in two ways takes time without end to fail."""
+    begin = time.monotonic()
+    for data in (b"P5 1" + b" " * 60_000 + b"x", b"P6 2 2" + b"\n" * 60_000 + b"z", b"P1 12" + b" " * 40 + b"total", b"P5" + b"#" * 60_000):
+        with pytest.raises(DecodeError):
+            read_header(data)
+    assert time.monotonic() - begin < 5
+    assert read_header(b"P5 # a\n#b\n \t3#c\n2 255\n" + bytes(6)).width == 3
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits", "jpeg", "tiff_deflate"])
+def test_a_cut_tiff_is_truncated(compression: str | None) -> None:
+    """Wherever it is cut: what its directory lacks is no reason to call it of an unsupported kind."""
+    whole = saved("TIFF", **({"compression": compression} if compression else {}))
+    for size in range(9, len(whole), 7):
+        with pytest.raises(DecodeError) as caught:
+            decode(whole[:size], read_header(whole[:size]), Decode())
+        assert caught.value.reason == "truncated", (size, caught.value.message)
+
+
+def test_what_a_tiff_lacks_is_named(write_tiff: Callable[..., bytes]) -> None:
+    """Not by the number of a tag alone."""
+    plain, other = (struct.pack("<HHIHH", 259, 3, 1, number, 0) for number in (1, 34712))
+    for data, reason, said in (
+        (write_tiff(PIXELS[..., :1], 3), "corrupt", "a palette picture without its ColorMap"),
+        (write_tiff(PIXELS, 2).replace(plain, other), "unsupported", "compression 34712, which is not decoded"),
+    ):
+        with pytest.raises(DecodeError, match=said) as caught:
+            decode(data, read_header(data), Decode())
+        assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
