@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ray_prep.errors import RayPrepError, RecipeError
+from ray_prep.json_file import check_json_file, write_json_file
 from ray_prep.printable import printable
 
 if TYPE_CHECKING:
@@ -84,10 +85,10 @@ def plan(recipe: RecipeFile, overrides: Override = None, json_file: JsonFile = N
     from ray_prep.recipe import Recipe
     from ray_prep.show.outlook import outlook, outlook_text
 
-    _check_json(json_file)
+    check_json_file(json_file)
     found = outlook(Recipe.load(recipe, overrides or ()))
     _say(outlook_text(found))
-    _write_json(json_file, found.to_dict())
+    write_json_file(json_file, found.to_dict())
 
 
 @app.command()
@@ -151,7 +152,7 @@ def build(
     from ray_prep.recipe import Recipe
     from ray_prep.show.report import TerminalProgress, report_text
 
-    _check_json(json_file)
+    check_json_file(json_file)
     loaded = Recipe.load(recipe, overrides or ())
     with TerminalProgress() as progress:
         report = run(
@@ -165,7 +166,7 @@ def build(
             progress=progress,
         )
     _say(report_text(report))
-    _write_json(json_file, report.to_dict())
+    write_json_file(json_file, report.to_dict())
 
 
 @app.command()
@@ -214,11 +215,11 @@ def verify(
     from ray_prep.show.report import TerminalProgress
     from ray_prep.show.verification import verification, verification_text
 
-    _check_json(json_file)
+    check_json_file(json_file)
     with TerminalProgress() as progress:
         verdict = verification(target, version, sample, rebuild, _storage(endpoint), progress)
     _say(verification_text(verdict))
-    _write_json(json_file, verdict.to_dict())
+    write_json_file(json_file, verdict.to_dict())
     if verdict.findings:
         raise typer.Exit(1)
 
@@ -280,17 +281,7 @@ def _storage(endpoint: str | None) -> StorageOptions:
         raise RecipeError(f"--{error}") from None
 
 
-def _check_json(path: Path | None) -> None:
-    """Refuse a place that cannot be written before a build of hours, not after."""
-    if path is not None and not path.parent.is_dir():
-        raise RecipeError(f"--json {path}: there is no folder {path.parent}")
-    if path is not None and path.is_dir():
-        raise RecipeError(f"--json {path}: is a folder; name a file")
-
-
-def _write_json(path: Path | None, data: dict[str, Any]) -> None:
-    if path is not None:
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -304,12 +295,11 @@ def run(arguments: list[str] | None = None) -> int:
         outcome = app(args=arguments, standalone_mode=False)
     except typer.Exit as end:
         return end.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        outcome = _INTERRUPTED
     except RayPrepError as error:
         _complain(str(error), has_trace=True)
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
-        return 4
     except SystemExit as end:  # `ray-prep --help | head`: what typer makes of it
         if isinstance(end.__context__, BrokenPipeError):
             return 0
@@ -323,6 +313,9 @@ def run(arguments: list[str] | None = None) -> int:
             return 2
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         _complain(f"unforeseen {what}; --debug shows where (ray-prep --debug …), and a report of it is welcome", has_trace=True)
+        return 4
+    if outcome == _INTERRUPTED:
+        _complain("interrupted")
         return 4
     return outcome if isinstance(outcome, int) else 0
 

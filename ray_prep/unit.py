@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -125,6 +125,7 @@ def make_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_is
     items = read_items(work, ref)
     signs = _Signs(notify)
     with ExitStack() as folder, ExitStack() as stack:
+        stack.enter_context(_spooling())
         bench = _Bench(work, ref, Path(folder.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-"))), signs)
         stack.callback(bench.abort)
         if ref.kind == "copy":
@@ -144,6 +145,16 @@ def make_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_is
             conditions=work.conditions,
         )
         return MadeUnit(work, receipt, spooled, started, folder.pop_all())
+
+
+@contextmanager
+def _spooling() -> Iterator[None]:
+    """Name the place where a local disk fails: stores and sources name theirs."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"{tempfile.gettempdir()}: {error.strerror or error}; shards are made there first, and TMPDIR names another folder"
+        raise StorageError(msg) from error
 
 
 class _Bench:

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ray_prep import cli
 from ray_prep.build import build
 from ray_prep.cli import run
 from ray_prep.dataset.reader import open as open_dataset
+from ray_prep.recipe import Recipe
 
 # Runs in CI, not on every save.
 pytestmark = pytest.mark.slow
@@ -359,3 +361,45 @@ def test_output_that_nobody_reads_on(collection: Any, arguments: str, code: int)
         assert open_dataset(str(collection.target)).version == 1
     if "--json" in arguments:
         assert json.loads(report.read_text())
+
+
+@pytest.mark.parametrize("command", ["build", "plan", "preview"])
+def test_a_command_that_is_interrupted_ends_with_4(
+    command: str, collection: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also before its work begins: one line, not typer's 130 and silence."""
+
+    def interrupt(*_: object) -> None:
+        cli.stop_on_signal(signal.SIGTERM, None)
+
+    file = str(collection.file())
+    monkeypatch.setattr(Recipe, "load", interrupt)
+    assert run([command, file]) == 4
+    assert capsys.readouterr().err == "ray-prep: interrupted\n"
+
+
+def test_a_report_of_an_earlier_run_does_not_stay(collection: Any) -> None:
+    """A monitor that reads it would take yesterday's success for today's refused build."""
+    report = collection.home / "report.json"
+    assert run(["build", str(collection.file()), "--workers", "0", "--json", str(report)]) == 0
+    assert report.exists()
+    refused = str(collection.file(checks={"max_rejected": 0.001}))
+    assert run(["build", refused, "--workers", "0", "--rebuild", "--json", str(report)]) == 1
+    assert not report.exists()
+
+
+def test_a_step_that_exits_fails_its_images(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process, too: it ends neither the command nor the build."""
+    (collection.home / "leaving.py").write_text("import sys\ndef leave(image, rng):\n    sys.exit(3)\n", encoding="utf-8")
+    assert (
+        run(
+            [
+                "build",
+                str(collection.file(finish=[{"python": {"call": "leaving:leave"}}, {"center_crop": {"height": 24, "width": 24}}])),
+                "--workers",
+                "0",
+            ]
+        )
+        == 1
+    )
+    assert "leaving:leave raised SystemExit" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -88,6 +89,7 @@ class RayData:
         self._is_connected.wait()
         if self._error is not None:
             raise self._error
+        _take_back_termination()
         return run_on_ray(work.order(), refs, notify, self._workers)
 
     def close(self) -> None:
@@ -117,15 +119,23 @@ def connect(address: str | None, workers: int | None) -> None:
             _check_answers(place)
         try:
             ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  a bare one where its first processes do not come up in time
             hint = "; is it a Ray of this version, and does RAY_AUTH_TOKEN or ~/.ray/auth_token hold its token?" if place else ""
-            msg = f"no Ray cluster answers at {place or 'this machine'}: {str(error).splitlines()[0]}{hint}"
+            what = f"no Ray cluster answers at {place}" if place else "no local Ray came up"
+            msg = f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}{hint}"
             raise UnitsFailed(msg) from None
         if not place:
             # Each worker's child process starts now, beside Ray Data's own actors and the listing.
             warm = ray.remote(num_cpus=1)(warm_up)
             for _ in range(workers or os.cpu_count() or 1):
                 warm.remote()
+
+
+def _take_back_termination() -> None:
+    """Have SIGTERM end a build as it does without Ray, whose handler (2.60) prints a dozen lines of its stack first."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _hush(logger: logging.Logger) -> None:

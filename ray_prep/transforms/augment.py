@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 
 from ray_prep.errors import LimitError, RecipeError, TransformError, did_you_mean
+from ray_prep.sample import Sample
+from ray_prep.spec import MAX_SIDE_PX
 from ray_prep.transforms.applied import plain
 from ray_prep.transforms.effects import EFFECTS
 from ray_prep.transforms.either import either
@@ -29,8 +31,7 @@ from albumentations.augmentations.crops.transforms import CropSizeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ray_prep.sample import Sample
-    from ray_prep.spec import Spec
+    from ray_prep.spec import Interval, Spec
     from ray_prep.transforms.effects import Effect
 
 # What Albumentations 2.0.8 and the libraries below it raise where an image does not suit a transform.
@@ -50,6 +51,8 @@ _UNRECORDED = frozenset(
     {"bbox_matrix", "fill_mask", "interpolation", "mask_drop_mask", "mask_drop_values", "mask_interpolation", "matrix_bbox", "shape"}
 )
 _CONSTANTS = ("INTER_", "BORDER_")
+# Sides of the image that a step is tried on, where its input may have others; and the largest.
+_TRIED_PX, _MOST_TRIED_PX = 96, 512
 
 
 class _Erasing(albumentations.Erasing):  # type: ignore[misc]  # untyped
@@ -152,11 +155,46 @@ class Augmentation:
         if self.p == 0:
             return spec
         try:
-            return self._effect.applied(self._transform, spec)
+            made = self._effect.applied(self._transform, spec)
         except RecipeError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # what Albumentations takes and cannot use
             raise RecipeError(f"it cannot work with these parameters: {type(error).__name__}: {error}") from None
+        if made.height.low * made.width.low <= _MOST_TRIED_PX**2:
+            self._try(spec)
+        return made
+
+    def _try(self, spec: Spec) -> None:
+        """Apply it once to an image of noise: some parameters Albumentations takes and then fails on with every image.
+
+        Raises:
+            RecipeError: It fails, or makes values that are not finite.
+        """
+        sides = [min(max(side.low, least, _TRIED_PX), side.high or MAX_SIDE_PX, _MOST_TRIED_PX) for side, least in self._sides(spec)]
+        tried = (*sides, spec.channels, spec.dtype)
+        if tried in self._tried:
+            return
+        rng = np.random.default_rng(0)
+        image: np.ndarray[Any, np.dtype[Any]] = rng.integers(0, 256, (*sides, spec.channels), dtype=np.uint8)
+        if spec.dtype != "uint8":
+            low, high = spec.value_range or (-2.0, 2.0)
+            image = (image * np.float32((high - low) / 255) + np.float32(low)).astype(np.float32)
+        try:
+            made = self.apply(Sample("tried", 1, image), rng, is_forced=True).image
+        except (LimitError, MemoryError):  # this size is too small, or this machine; of others nothing is known
+            return
+        except TransformError as error:
+            raise RecipeError(f"it cannot work with these parameters: {error.message}") from None
+        if not np.isfinite(made).all():
+            raise RecipeError("with these parameters it makes values that are not finite; is a std or a scale 0?")
+        self._tried.add(tried)
+
+    def _sides(self, spec: Spec) -> tuple[tuple[Interval, int], tuple[Interval, int]]:
+        return (spec.height, self._least[0]), (spec.width, self._least[1])
+
+    @cached_property
+    def _tried(self) -> set[tuple[Any, ...]]:
+        return set()
 
     def __call__(self, sample: Sample, rng: np.random.Generator, /) -> Sample:
         result = self.apply(sample, rng, is_forced=False)

@@ -141,7 +141,7 @@ class Python:
             image = call(sample.image.copy(), rng if self.random else cast("np.random.Generator", _NoRandomness()))
         except (RayPrepError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TransformError("transform_failed", f"{self.call} raised {type(error).__name__}: {error}") from error
         self._check(image, sample.image)
         applied = (*sample.applied, {"name": "python", "call": self.call}) if self.random else sample.applied

@@ -282,3 +282,16 @@ def test_floats_may_become_any_of_their_kind() -> None:
     assert chain({"InvertImg": {"p": 1}}).specs(dark)[-1].value_range == (0.0, 1.0)
     assert chain({"HorizontalFlip": {"p": 1}}).specs(dark)[-1].value_range == (0.0, 0.25)
     assert chain({"ChannelDropout": {"fill": 20, "p": 1}}).specs(dark)[-1].value_range == (0.0, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "what"),
+    [
+        ("Normalize", {"mean": [0.5, 0.5, 0.5], "std": [0, 0, 0]}, "values that are not finite"),
+        ("Pad", {"padding": -3}, "it cannot work with these parameters"),
+    ],
+)
+def test_parameters_that_can_never_work_are_refused(name: str, given: dict[str, Any], what: str) -> None:
+    """Albumentations takes them, and fails on every image, or stores infinities: a wrong recipe fails before any work."""
+    with pytest.raises(RecipeError, match=what):
+        chain({name: {**given, "p": 1}}).specs(Spec(Interval.exactly(32), Interval(16), 3, "uint8", (0.0, 255.0)))
