@@ -11,7 +11,7 @@ from ray_prep.seed import order
 from ray_prep.work import batch_to_items, items_to_batch, plan_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ray_prep.sample import Item
@@ -93,7 +93,19 @@ class Spool:
         try:
             return items_to_batch(items, self._carried)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise RecipeError(f"source: a carried column holds a value that does not fit its type: {error}") from None
+            raise self._unfit(items, error) from None
+
+    def _unfit(self, items: Sequence[Item], error: Exception) -> RecipeError:
+        """Return the error that names the item and the column whose value does not fit."""
+        for known in self._carried:
+            for item in items:
+                value = item.columns.get(known.name)
+                try:
+                    pa.array([value], known.type)
+                except (pa.ArrowInvalid, pa.ArrowTypeError):
+                    what = f"{item.uri}: column {known.name!r} is {known.type} in the dataset, and {str(value)[:80]!r} is none"
+                    return RecipeError(f"source: {what}; mend it, or build with --rebuild to start over with another type")
+        return RecipeError(f"source: a carried column holds a value that does not fit its type: {error}")
 
     def _flush(self, bucket: int) -> None:
         batch = self._taken(bucket)

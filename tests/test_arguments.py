@@ -62,7 +62,7 @@ def test_the_python_interface_takes_paths_and_refuses_the_rest(collection: Any) 
         (lambda: open_dataset(target, version=-1), "version: -1 is no whole number"),
         (lambda: open_dataset(target, version=3), "there is no version 3; there are 0 to 0"),
         (lambda: open_dataset(target, split="trian"), "no split 'trian'; did you mean 'train'"),
-        (lambda: open_dataset(target, split=["train"]), "there are train, val, and None takes all"),
+        (lambda: open_dataset(target, split=["train"]), "there are train, val; without one, all are taken"),
         (lambda: dataset.to_arrow(columns=5), "columns: should be a list of texts"),
         (lambda: dataset.to_arrow(columns="kye"), "the dataset has no 'kye'; did you mean 'key'"),
         (lambda: next(dataset.batches("4")), "batch_size: '4' is no whole number of 1"),

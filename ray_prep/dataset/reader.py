@@ -51,7 +51,7 @@ def open(
         raise RecipeError(msg)
     known = sorted({shard.split for shard in snapshot.shards})
     if split is not None and split not in known:
-        there = f"there are {', '.join(known) or 'none'}, and None takes all"
+        there = f"there are {', '.join(known) or 'none'}; without one, all are taken"
         msg = f"{uri}: version {snapshot.version} has no split {split!r}{did_you_mean(str(split), known)}; {there}"
         raise RecipeError(msg)
     shards = tuple(shard for shard in snapshot.shards if split in {None, shard.split})

@@ -86,6 +86,8 @@ def cast_array(values: Any, kind: pa.DataType) -> pa.Array:
         values = values.storage
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if kind == pa.string() and pa.types.is_nested(values.type):  # which Arrow casts to none
+        return values_to_array(values.to_pylist(), kind)
     # Nanoseconds below a microsecond are cut, as a table cannot hold them; every other loss is an error.
     is_time = pa.types.is_timestamp(values.type)
     return values.cast(pa.timestamp("us", values.type.tz) if is_time else kind, safe=not is_time).cast(kind)

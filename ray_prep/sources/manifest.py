@@ -16,6 +16,7 @@ import pyarrow as pa
 from ray_prep.errors import RecipeError, StorageError, did_you_mean
 from ray_prep.sample import Item
 from ray_prep.sources.columns import TYPES, UNFIT
+from ray_prep.sources.listing import split_folder
 from ray_prep.sources.parts import ROLES, Layout, lay_out, open_table, texts_of
 from ray_prep.sources.table import Batch, Table, first_unfit
 from ray_prep.storage import (
@@ -181,7 +182,10 @@ class Manifest:
             except RecipeError as error:
                 msg = f"{self.uri}: {place}, column {roles.image!r}: {error}"
                 raise RecipeError(msg) from error
-            yield Row(place, _as_written(image, base) if key is None else key, uri, version, label, split)
+            written = _as_written(image, base)
+            if roles.split is None:
+                split = split_folder(_LEADING_DOTS.sub("", written))
+            yield Row(place, written if key is None else key, uri, version, label, split)
 
 
 def _carried(table: Table, batch: Batch, field: pa.Field) -> Sequence[Any] | None:

@@ -417,3 +417,17 @@ def test_an_image_that_nobody_can_fetch_is_a_wrong_manifest(folder: Path, scheme
     with pytest.raises(RecipeError, match=rf"l.csv: line 3, column 'uri': {scheme}://host/b.jpg: nothing is read or written by") as caught:
         _items(_manifest(folder, "l.csv", text))
     assert "hunter22" not in str(caught.value)
+
+
+def test_folders_tell_the_split_where_no_column_does(folder: Path) -> None:
+    """A manifest may list what lies in train and val folders; a split column says it better."""
+    text = "uri,label\ntrain/c/a.jpg,c\n./valid/c/b.jpg,c\nother/c.jpg,c\n/train/x.jpg,c\n"
+    assert [item.split for item in _items(_manifest(folder, "l.csv", text))] == ["train", "val", None, None]
+    assert [item.split for item in _items(_manifest(folder, "m.csv", "uri,split\ntrain/a.jpg,test\n"))] == ["test"]
+
+
+def test_nested_values_can_be_declared_strings(folder: Path) -> None:
+    """As JSON writes them, from Parquet as from JSON lines."""
+    table = pa.table({"uri": ["a.jpg"], "tags": [[1, 2]], "box": pa.array([[("x", 1)]], pa.map_(pa.string(), pa.int8()))})
+    (item,) = _items(_manifest(folder, "l.parquet", table, columns={"tags": "string", "box": "string"}))
+    assert item.columns == {"tags": "[1, 2]", "box": '[["x", 1]]'}
