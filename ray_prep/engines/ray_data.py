@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -90,7 +91,8 @@ class RayData:
         if self._error is not None:
             raise self._error
         _take_back_termination()
-        return run_on_ray(work.order(), refs, notify, self._workers)
+        yield from run_on_ray(work.order(), refs, notify, self._workers)
+        _clear_attempts(work)
 
     def close(self) -> None:
         """Leave the cluster; a Ray that was there before stays."""
@@ -269,6 +271,14 @@ def _deaths(store: Store, prefix: str) -> int:
         return 0
     alive = {known["NodeID"] for known in ray.nodes() if known["Alive"]}
     return sum(marker.rpartition("-")[2] in alive for marker in markers)
+
+
+def _clear_attempts(work: Work) -> None:
+    """Remove the markers that nodes left when they went: all units have ended, and none is looked for again."""
+    with suppress(StorageError):
+        for entry in list(work.store.list(ATTEMPTS_FOLDER)):
+            if entry.path.startswith(f"{ATTEMPTS_FOLDER}/{work.build_id}-"):
+                work.store.delete(entry.path)
 
 
 def warm_up() -> None:

@@ -171,6 +171,8 @@ def rejections_text(rejections: pa.Table, *, every: bool = False) -> str:
         first = next(row for row in rows if row["reason"] == reason)
         key, message = printable(first["key"]), printable(" ".join(first["message"].split()))
         lines += [f"  {reason:{width}}  {count:>6}  {key}", f"  {'':{width}}  {'':>6}  {message}"]
+    if "missing" in counts:
+        lines.append("what was missing and is back as it was listed: ray-prep build RECIPE --retry-rejected")
     return "\n".join(lines)
 
 

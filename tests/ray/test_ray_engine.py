@@ -185,6 +185,18 @@ def test_a_unit_on_its_way_into_storage_is_no_suspect(collection: Any) -> None:
     assert not list(attempts.iterdir())
 
 
+def test_a_builds_markers_go_with_it(collection: Any) -> None:
+    """A node that was lost could not remove its own; those of another build are that one's."""
+    from ray_prep.engines import ray_data
+
+    work, _ = collection.planned()
+    own, others = f"{ray_data.ATTEMPTS_FOLDER}/{work.build_id}-unit-1-node", f"{ray_data.ATTEMPTS_FOLDER}/other-unit-1-node"
+    for path in (own, others):
+        work.store.put(path, b"")
+    ray_data._clear_attempts(work)
+    assert [entry.path for entry in work.store.list(ray_data.ATTEMPTS_FOLDER)] == [others]
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_wrong_recipe_is_told_on_ray_too(collection: Any) -> None:
     """What contradicts the published dataset is exit 2 on Ray as well."""

@@ -37,6 +37,12 @@ def test_rejections_are_lines_of_columns() -> None:
     ]
 
 
+def test_what_was_missing_has_a_way_back() -> None:
+    """It may be there again, unchanged, and is not tried again by itself."""
+    row = {"key": "a", "uri": "/a", "version": "1", "stage": "fetch", "reason": "missing", "message": "not there", "attempts": 1}
+    assert rejections_text(pa.Table.from_pylist([row], REJECTIONS)).endswith("ray-prep build RECIPE --retry-rejected")
+
+
 def test_warnings_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     """They quote names, too."""
     with TerminalProgress() as progress:
