@@ -50,7 +50,11 @@ def validate(kind: type[T], raw: object, place: str) -> T:
         # As JSON: in Python's own terms a strict pydantic would take no list for a tuple.
         made: T = adapter(kind).validate_json(json.dumps(plain), strict=True)
     except ValidationError as error:
-        lines = [_line(kind, place, plain, detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        # A misspelt word is a misspelt word, though a list or a number would do as well.
+        words = {(*_written(plain, one),) for one in details if one["type"] == "literal_error" and isinstance(one["input"], str)}
+        kept = [one for one in details if one["type"] == "literal_error" or (*_written(plain, one),) not in words]
+        lines = [_line(kind, place, plain, detail) for detail in kept]
         raise RecipeError("\n".join(dict.fromkeys(lines))) from None
     return made
 

@@ -70,6 +70,7 @@ def parse(**sections: Any) -> Recipe:
         ({"source": {"uri": "/a", "layuot": "files"}}, "source.layuot: unknown key; did you mean 'layout'?"),
         ({"source": {"uri": "/a", "annotations": "x"}}, "source.annotations: this version of ray_prep cannot do it yet"),
         ({"augment": []}, "augment: should be a mapping with copies"),
+        ({"finish": [{"normalize": {"mean": "imagnet", "std": "imagenet"}}]}, "got 'imagnet'; did you mean 'imagenet'?"),
         ({"seed": 1.5}, "seed: should be a whole number, got 1.5"),
         ({"filter": {"min_side": 0}}, "filter.min_side: should be 1 pixel or more, got 0"),
         ({"filter": {"max_aspect": 0.5}}, "filter.max_aspect: is longer side over shorter side, so 1 or more, got 0.5"),
