@@ -143,14 +143,14 @@ class Dataset:
                 images = [pixels[place] for place in places] if stacked is None else stacked[places.start : places.stop]
                 yield {"image": images, **{name: plain(part.column(name), name) for name in columns}}
 
-    def to_arrow(self, *, tensor: bool = False, columns: Sequence[str] | None = None) -> pa.Table:
+    def to_arrow(self, columns: Sequence[str] | None = None, *, tensor: bool = False) -> pa.Table:
         """Return the rows as one Arrow table, a chunk a row group; raw images of a local table stay in the mapped files.
 
         `image` is large_binary: a `binary` column overflows above 2 GiB.
 
         Args:
-            tensor: Hand out raw images of one shape as `arrow.fixed_shape_tensor` (H, W, C) instead.
             columns: Which; None takes all.
+            tensor: Hand out raw images of one shape as `arrow.fixed_shape_tensor` (H, W, C) instead.
 
         Raises:
             RecipeError: There is no such column, or the images are encoded or differ in shape and cannot be one tensor.

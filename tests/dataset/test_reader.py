@@ -60,7 +60,7 @@ def test_a_split_is_a_dataset_of_its_own(a_table: Make) -> None:
     made = a_table()
     whole, val = open_dataset(made.uri), open_dataset(made.uri, split="val")
     assert (len(val), val.splits, whole.splits) == (4, ["val"], ["train", "val"])
-    assert set(val.to_arrow(columns=["split"]).column("split").to_pylist()) == {"val"}
+    assert set(val.to_arrow(["split"]).column("split").to_pylist()) == {"val"}
     assert (val.stats.rows, val.stats.images, val.stats.mean[0]) == (4, 4, 100 / 255)
     assert whole.stats.mean[0] == pytest.approx(100 / 255)
     assert whole.stats.counts == {"train": {"class 0": 9, "": 5}, "val": {"class 1": 4}}
