@@ -122,6 +122,8 @@ def _iso_media(data: bytes) -> str:
     """Return `avif` where a box of file types names it (ISO/IEC 14496-12 §4.3); refuse what else uses such boxes."""
     size = min(int.from_bytes(data[:4], "big"), 4096)
     major = data[8:12]
+    if len(major) < 4:
+        raise DecodeError("truncated", f"{len(data)} bytes: the file ends within the signature of an ISO media file (AVIF, HEIC, video)")
     brands = {major, *(data[at : at + 4] for at in range(16, size, 4))}
     if major in _AVIF_BRANDS or (major in _HEIF_BRANDS and brands & _AVIF_BRANDS):
         return "avif"
@@ -166,4 +168,4 @@ def _is_text(head: bytes) -> bool:
         if error.start < len(head) - 3:
             return False
         text = head[: error.start].decode("utf-8")
-    return all(char.isprintable() or char in "\r\n\t\f" for char in text)
+    return bool(text) and all(char.isprintable() or char in "\r\n\t\f" for char in text)

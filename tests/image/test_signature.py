@@ -41,6 +41,8 @@ def test_an_image_is_known_by_its_first_bytes(data: bytes, name: str) -> None:
         (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg">', "not_an_image", "SVG"),
         (b'\xef\xbb\xbf<?xml version="1.0"?><a/>', "not_an_image", "XML"),
         (b"%PDF-1.7", "not_an_image", "PDF"),
+        (b"\xff", "not_an_image", "ff, are those of no known image format"),
+        (b"\0\0\0\x1cftyp", "truncated", "ISO media"),
         (b"Access denied", "not_an_image", "text"),
         ("nicht gefunden: größer".encode(), "not_an_image", "text"),
         (b"BMW is a brand of cars", "not_an_image", "text"),
