@@ -52,15 +52,19 @@ def webp_canvas(data: bytes) -> Canvas:
         raise DecodeError("corrupt", f"a WebP of {height}x{width} (height x width) pixels")
     if kind != b"VP8X":
         return Canvas(height, width, 1, 1)
+    # libwebp leaves out a chunk that the flags do not announce, or that ends beyond the file.
+    has_exif, has_xmp = data[20] & 0x08, data[20] & 0x04
     frames, exif, xmp = 0, None, None
     at = 12
     while at + 8 <= len(data):
         name, size = data[at : at + 4], _U32(data, at + 4)[0]
         if name == b"ANMF":
             frames += 1
-        elif name == b"EXIF" and exif is None:
+        elif at + 8 + size > len(data):
+            break
+        elif name == b"EXIF" and has_exif and exif is None:
             exif = exif_orientation(data, at + 8, at + 8 + size)
-        elif name == b"XMP " and xmp is None:
+        elif name == b"XMP " and has_xmp and xmp is None:
             xmp = xmp_orientation(data[at + 8 : at + 8 + size])
         at += 8 + size + (size & 1)
     return Canvas(height, width, exif or xmp or 1, max(1, frames))

@@ -299,6 +299,18 @@ def test_exif_orientation_in_unusual_clothes(
         assert image.getexif().get(0x0112, 1) in (orientation, bytes([6]))
 
 
+def test_webp_orientation_as_the_flags_announce_it(write_exif: Callable[..., bytes]) -> None:
+    """libwebp, and Pillow with it, leaves out an EXIF chunk that is not announced, or ends beyond the file."""
+    told = saved("WEBP", exif=b"Exif\0\0" + write_exif(6))
+    at = told.index(b"EXIF")
+    unannounced = told[:20] + bytes([told[20] & ~0x08]) + told[21:]
+    endless = told[: at + 4] + b"\xfe\xff\xff\xff" + told[at + 8 :]
+    for data, orientation in ((told, 6), (unannounced, 1), (endless, 1)):
+        assert read_header(data).orientation == orientation
+    with Image.open(io.BytesIO(unannounced)) as image:
+        assert image.getexif().get(0x0112, 1) == 1
+
+
 def test_png_orientation_wherever_it_stands(write_png: Callable[..., bytes], write_exif: Callable[..., bytes]) -> None:
     """The eXIf chunk may stand before or behind the pixels; ImageMagick writes it as text."""
     exif = write_exif(6, ">")
