@@ -35,6 +35,9 @@ from ray_prep.validation import validate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 _SECTIONS: dict[str, Any] = {

@@ -10,6 +10,9 @@ import pytest
 
 from ray_prep.dataset.page import DATA_PAGE, PLAIN, pixels_start, read_page
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 ROW_BYTES = 48
 
 

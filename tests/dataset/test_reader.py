@@ -18,6 +18,9 @@ from ray_prep.dataset.verify import verify
 from ray_prep.errors import RecipeError, StorageError
 from ray_prep.storage import StorageOptions
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Any]
 RANGE = (0.0, 255.0)
 FIXED = ImageColumn("tensor", (6, 5, 3), "uint8", "rgb", RANGE)

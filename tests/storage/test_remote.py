@@ -15,6 +15,9 @@ from ray_prep.storage import Patience, StorageOptions, Stores, open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# Runs in CI, not on every save.
+pytestmark = pytest.mark.slow
+
 HTTP = StorageOptions(allow_http=True)
 HASTY = Patience(connect_s=1, stall_s=1, retry_s=0.3)
 
