@@ -126,6 +126,8 @@ class Run:
         if not refs:
             return
         engine = self.open_engine()
+        if said := engine.caution():
+            self.warn(said)
         self.has_begun = True
         self.progress.expect(sum(ref.rows for ref in refs), len(refs))
         first_s = last_s = time.monotonic()

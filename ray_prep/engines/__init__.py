@@ -27,6 +27,10 @@ class Engine(Protocol):
         """Run every unit once, in any order, and yield what became of each; leaving the loop ends what still runs."""
         ...
 
+    def caution(self) -> str | None:
+        """Return what a person should know before units run, and no reason to stop; None for nothing."""
+        ...
+
     def close(self) -> None:
         """Let go of what was started."""
 

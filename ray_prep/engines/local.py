@@ -54,6 +54,10 @@ class Local:
             return run_here(work, refs, notify)
         return run_in_children(work, refs, notify, self._children[: max(1, len(refs))])
 
+    def caution(self) -> None:
+        """Return None: this machine is here."""
+        return
+
     def close(self) -> None:
         for child in self._children:
             child.kill()

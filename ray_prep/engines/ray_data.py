@@ -86,6 +86,13 @@ class RayData:
         # Linux ends a local Ray's processes with the *thread* that started them (Ray 2.60 asks for that with PR_SET_PDEATHSIG).
         self._is_closing.wait()
 
+    def caution(self) -> str | None:
+        """Return that the cluster has no CPU yet: its first node may be on its way, and a build waits for one without end."""
+        self._is_connected.wait()
+        if self._error is None and ray.cluster_resources().get("CPU", 0) < 1:
+            return "the Ray cluster has no CPU; the build waits until a node with one joins it"
+        return None
+
     def run(self, work: Work, refs: Iterable[UnitRef], notify: Callable[[Tick], None]) -> Iterator[Receipt | Failure]:
         self._is_connected.wait()
         if self._error is not None:

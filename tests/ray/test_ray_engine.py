@@ -218,6 +218,17 @@ def test_an_error_of_rays_own_is_one_line(collection: Any, monkeypatch: pytest.M
         on_ray(collection, "ray")
 
 
+def test_a_cluster_without_a_cpu_is_told_of(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build waits there without end, and does not do so in silence."""
+    from ray_prep.engines.ray_data import RayData
+
+    engine = RayData(cluster, None)
+    assert engine.caution() is None
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"memory": 1.0})
+    assert engine.caution() == "the Ray cluster has no CPU; the build waits until a node with one joins it"
+    engine.close()
+
+
 def test_no_child_is_left(collection: Any, cluster: str) -> None:
     """When the cluster is left, the workers' child processes go with them."""
     on_ray(collection, "ray")
