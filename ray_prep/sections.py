@@ -192,7 +192,8 @@ class Split:
             known = ", ".join(sorted(item.columns)) or "none"
             msg = f"split.by: {item.key!r} has no value in column {self.by!r}; the source's columns are {known}"
             raise RecipeError(msg)
-        return split_of(str(value), self.ratios)
+        # pandas writes whole numbers as floats where one is missing: it is the same group.
+        return split_of(str(int(value) if isinstance(value, float) and value.is_integer() else value), self.ratios)
 
 
 @dataclass(frozen=True)
