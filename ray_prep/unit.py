@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from ray_prep.work import Work
 
 TICK_S = 0.25
+# What the system says of a disk, and not of a process that could not be started or a connection.
+_DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
 # A sign of life this often while storage takes a shard.
 _WAIT_S = 2.0
 # So many pictures that are not there, and none that is: that is no fault of theirs, the source's place is wrong or was emptied.
@@ -153,6 +156,8 @@ def _spooling() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
         msg = f"{tempfile.gettempdir()}: {error.strerror or error}; shards are made there first, and TMPDIR names another folder"
         raise StorageError(msg) from error
 

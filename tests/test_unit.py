@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -139,3 +141,17 @@ def test_a_step_that_fails_leaves_no_half_shard(collection: Any, monkeypatch: py
     assert list(temporary.iterdir()) == []
     assert not list(collection.target.rglob("split=*/*"))
     assert not (collection.target / receipt_path(refs[0].unit_id)).exists()
+
+
+@pytest.mark.parametrize(("number", "raised"), [(errno.ENOSPC, StorageError), (errno.EAGAIN, OSError)])
+def test_a_full_temporary_disk_is_named(collection: Any, monkeypatch: pytest.MonkeyPatch, number: int, raised: type[Exception]) -> None:
+    """With the way to another one; what is no fault of a disk (a process that cannot be started) is not laid on it."""
+
+    def fail(*_: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    work, refs = collection.planned()
+    monkeypatch.setattr("ray_prep.unit.tempfile.TemporaryDirectory", fail)
+    with pytest.raises(raised) as caught:
+        run_unit(work, refs[0], nobody)
+    assert ("TMPDIR names another folder" in str(caught.value)) == (number == errno.ENOSPC)

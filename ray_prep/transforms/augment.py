@@ -31,7 +31,7 @@ from albumentations.augmentations.crops.transforms import CropSizeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ray_prep.spec import Interval, Spec
+    from ray_prep.spec import Spec
     from ray_prep.transforms.effects import Effect
 
 # What Albumentations 2.0.8 and the libraries below it raise where an image does not suit a transform.
@@ -170,7 +170,10 @@ class Augmentation:
         Raises:
             RecipeError: It fails, or makes values that are not finite.
         """
-        sides = [min(max(side.low, least, _TRIED_PX), side.high or MAX_SIDE_PX, _MOST_TRIED_PX) for side, least in self._sides(spec)]
+        sides = [
+            min(max(side.low, least, _TRIED_PX), side.high or MAX_SIDE_PX, _MOST_TRIED_PX)
+            for side, least in zip((spec.height, spec.width), self._least, strict=True)
+        ]
         tried = (*sides, spec.channels, spec.dtype)
         if tried in self._tried:
             return
@@ -188,9 +191,6 @@ class Augmentation:
         if not np.isfinite(made).all():
             raise RecipeError("with these parameters it makes values that are not finite; is a std or a scale 0?")
         self._tried.add(tried)
-
-    def _sides(self, spec: Spec) -> tuple[tuple[Interval, int], tuple[Interval, int]]:
-        return (spec.height, self._least[0]), (spec.width, self._least[1])
 
     @cached_property
     def _tried(self) -> set[tuple[Any, ...]]:
