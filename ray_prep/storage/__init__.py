@@ -11,6 +11,7 @@ from ray_prep.storage.aws import resolve
 from ray_prep.storage.local import LocalStore, clear_unfinished, read_local
 from ray_prep.storage.objects import OBJECT_SCHEMES, S3_SCHEMES, ObjectStore
 from ray_prep.storage.options import PROMPT, STEADY, Patience, StorageOptions
+from ray_prep.storage.readahead import read_ahead
 from ray_prep.storage.store import Entry, Store
 from ray_prep.storage.uri import clean_uri, is_local, is_web, local_path, local_uri, redact, scheme_of, split_uri
 
@@ -36,6 +37,7 @@ __all__ = [
     "local_path",
     "local_uri",
     "open_store",
+    "read_ahead",
     "read_local",
     "redact",
     "scheme_of",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ray_prep.errors import FetchError, StorageError
+from ray_prep.errors import FetchError, RecipeError, StorageError
 from ray_prep.image import fetch as fetch_module
 from ray_prep.image.fetch import fetch
 from ray_prep.sample import Item
@@ -73,6 +73,23 @@ def test_local_files_come_in_order_with_the_missing_in_their_place(tmp_path: Pat
     assert isinstance(missing, FetchError)
     assert missing.reason == "missing"
     assert f"{tmp_path}/1.jpg" in missing.message
+
+
+def test_the_disk_is_told_of_a_windows_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is announced once, a window before its turn; what is no file, or no uri, is an error in its turn and not before."""
+    told: list[str] = []
+    monkeypatch.setattr(fetch_module, "read_ahead", lambda path, _: told.append(path))
+    paths = [f"{tmp_path}/{number}.jpg" for number in range(20)]
+    (tmp_path / "0.jpg").write_bytes(b"0")
+    items = [Item(path, path, "1") for path in paths]
+    with fetch([*items, Item("x", "file://another-host/x", "1")], window=8) as fetched:
+        outcomes = iter(fetched)
+        assert next(outcomes)[1] == b"0"
+        assert told == paths[:8]
+        assert [type(next(outcomes)[1]) for _ in items[1:]] == [FetchError] * 19
+        assert told == paths
+        with pytest.raises(RecipeError, match="three slashes"):
+            next(outcomes)
 
 
 def test_remote_objects_are_fetched_ahead_in_order(slow: _Slow) -> None:
