@@ -21,6 +21,7 @@ from ray_prep.dataset.schema import PARTITION, delta_schema, table_schema
 from ray_prep.dataset.sums import add_sums, pooled
 from ray_prep.dataset.table import commit
 from ray_prep.deduplication import drop_duplicates
+from ray_prep.engines import choose_engine
 from ray_prep.errors import CheckFailed, Damaged, Interrupted, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.messages import EVERY
 from ray_prep.plan import PlanFiles, Receipts, carried_columns, check_image, freeze, units
@@ -83,6 +84,7 @@ def build(
         limit = whole_number("--limit", limit, 1)
     if workers is not None:
         workers = whole_number("--workers", workers)
+    choose_engine(engine, address, workers)  # a wrong one is wrong on a night without work, too
     with ExitStack() as stack:
         run = Run(recipe, engine, address, workers, limit, retry_rejected, rebuild, progress or Silence(), stack)
         try:

@@ -180,7 +180,9 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
         found.items.add(replace(item, split=split))
         was = live.pop(item.key, None)
         if was is not None:
-            is_same = (was.version, was.label, was.split) == (item.version, item.facts, split)
+            # Where the source does not tell the split, another one is the rule's doing (--rebuild), and none of the source's.
+            is_moved = recipe.split.by == "source" and was.split != split
+            is_same = (was.version, was.label) == (item.version, item.facts) and not is_moved
         else:
             was = rejected.pop(item.key, None)
             is_same = was is not None and was.version == item.version

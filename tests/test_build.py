@@ -77,6 +77,8 @@ def test_a_second_build_does_nothing(collection: Any) -> None:
     second = made(collection)
     assert (second.version, second.decoded, second.unchanged, second.is_published) == (first.version, 0, 42, False)
     assert before == sorted((path, path.stat().st_mtime_ns) for path in collection.target.rglob("*") if path.is_file())
+    with pytest.raises(RecipeError, match="--engine spark: there is no such engine"):
+        build(collection.recipe(), engine="spark")
 
 
 def test_listing_order_changes_no_byte(collection: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from ray_prep.build import build
 from ray_prep.dataset.reader import open as open_dataset
+from ray_prep.dataset.verify import verify
 from ray_prep.errors import RecipeError, StorageError
+from ray_prep.storage import StorageOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,9 +72,11 @@ def test_numbers_of_classes_are_ids_and_get_names(collection: Collection) -> Non
     source = _tars(collection)
     build(collection.recipe(source=source), workers=0)
     assert {(row["label"], row["label_id"]) for row in collection.rows().values()} == {("0", 0), ("1", 1), ("2", 2)}
+    assert verify(str(collection.target), StorageOptions(), has_stored_sums=lambda _record: True).findings == []
     named = collection.home / "named"
     build(collection.recipe(named, source=source, classes=CLASSES), workers=0)
     assert {(row["label"], row["label_id"]) for row in collection.rows(named).values()} == {("cat", 0), ("dog", 1), ("owl", 2)}
+    assert verify(str(named), StorageOptions(), has_stored_sums=lambda _record: True).findings == []
     assert open_dataset(str(named)).classes == CLASSES
     text = _tars(collection, lambda name: name.split("/")[0])
     with pytest.raises(RecipeError, match="list every class in the recipe's `classes`"):

@@ -163,13 +163,14 @@ def test_who_holds_a_key_follows_from_what_is_listed(items: list[Item], seed: An
     assert shuffled.duplicates == found.duplicates
 
 
-def test_another_split_rule_changes_items() -> None:
-    """An item that is live in another split than the rule gives now is changed."""
-    item = Item("a", "/1", "v")
-    split = split_of("a", RECIPE.split.ratios)
-    for known, changed in ((split, 0), ("elsewhere", 1)):
-        found, _ = surveyed([item], [KnownItem("a", "", "v", item.facts, known, "live")])
-        assert (found.changed, found.unchanged) == (changed, 1 - changed)
+def test_only_the_sources_own_splits_change_items() -> None:
+    """An item that the source put into another split is changed; one that another rule puts there (--rebuild) is as it was."""
+    item = Item("a", "/1", "v", split="val")
+    known = [KnownItem("a", "", "v", item.facts, "train", "live")]
+    for by, changed in (("source", 1), ("key", 0)):
+        rule = replace(RECIPE.split, by=by, ratios={} if by == "source" else {"val": 1.0})
+        found, (kept,) = surveyed([item], known, split=rule)
+        assert (kept.split, found.changed, found.unchanged) == ("val", changed, 1 - changed)
 
 
 def test_nothing_listed_is_no_survey() -> None:

@@ -123,13 +123,13 @@ class Dataset:
 
         Args:
             batch_size: Images a batch; one ends with its row group, so that some are smaller. None takes row groups as they are.
-            columns: What else a batch has. Our integer columns are arrays (-1 where there is no value), all others lists.
+            columns: What else a batch has, beside `image`. Our integer columns are arrays (-1 where there is no value), all others lists.
 
         Raises:
             RecipeError: There is no such column.
             StorageError: A file is not there or damaged, or storage is unreachable.
         """
-        columns = self.check_columns(columns)
+        columns = [name for name in dict.fromkeys(self.check_columns(columns)) if name != "image"]
         if batch_size is not None:
             batch_size = whole_number("batch_size", batch_size, 1)
         groups = (partial(_read, reader, group, columns) for reader, group in self._groups())
@@ -159,7 +159,7 @@ class Dataset:
         schema = pa.schema([self.schema.field(name) for name in self.check_columns(columns)])
         parts = list(self.tables(schema.names))
         table = pa.concat_tables(parts) if parts else schema.empty_table()
-        return tensors(table, self.image) if tensor else table
+        return tensors(table, self.image) if tensor and "image" in schema.names else table
 
     def to_polars(self, columns: Sequence[str] | None = None) -> Any:
         """Return the rows as a `polars.DataFrame`; images are Binary, as stored.

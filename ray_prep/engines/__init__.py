@@ -50,8 +50,8 @@ def _ray(address: str | None, workers: int | None) -> Engine:
 ENGINES: dict[str, Callable[[str | None, int | None], Engine]] = {"local": _local, "ray": _ray}
 
 
-def open_engine(name: str, address: str | None = None, workers: int | None = None) -> Engine:
-    """Start an engine.
+def choose_engine(name: str, address: str | None = None, workers: int | None = None) -> str:
+    """Return the engine that is meant, and start nothing.
 
     Args:
         name: `local`, `ray`, or `auto`: Ray where an address is given or a cluster surrounds this process, else local.
@@ -60,7 +60,6 @@ def open_engine(name: str, address: str | None = None, workers: int | None = Non
 
     Raises:
         RecipeError: There is no such engine, or it cannot be had with these arguments.
-        UnitsFailed: No Ray answers.
     """
     if name == "auto":
         surrounded = os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID")
@@ -73,4 +72,14 @@ def open_engine(name: str, address: str | None = None, workers: int | None = Non
         raise RecipeError(f"--address {address}: is a Ray cluster's, and the engine is local; leave one of them out")
     if name == "ray" and workers == 0:
         raise RecipeError("--workers 0: runs in this process, which Ray cannot; use --engine local")
-    return ENGINES[name](address, workers)
+    return name
+
+
+def open_engine(name: str, address: str | None = None, workers: int | None = None) -> Engine:
+    """Start an engine; the arguments are those of `choose_engine`.
+
+    Raises:
+        RecipeError: As there.
+        UnitsFailed: No Ray answers.
+    """
+    return ENGINES[choose_engine(name, address, workers)](address, workers)

@@ -129,6 +129,6 @@ def check_limits(header: Header, *, max_pixels: int, min_side: int | None = None
     shorter, longer = (height, width) if height < width else (width, height)
     if min_side is not None and shorter < min_side:
         raise LimitError("too_small", f"{height}x{width} (height x width); filter.min_side asks for {min_side} or more")
-    if max_aspect is not None and longer > max_aspect * shorter:
+    if max_aspect is not None and longer / shorter > max_aspect:
         message = f"{height}x{width} (height x width), a ratio of {longer / shorter:.2f}; filter.max_aspect allows {max_aspect:g}"
         raise LimitError("aspect", message)

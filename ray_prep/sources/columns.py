@@ -48,7 +48,9 @@ def table_type(kind: pa.DataType) -> pa.DataType | None:
         return table_type(kind.value_type)
     if pa.types.is_struct(kind):
         fields = [(field.name, table_type(field.type)) for field in kind]
-        return None if not fields or any(inner is None for _, inner in fields) else pa.struct(fields)
+        # Delta takes names that differ in case alone for one name.
+        is_told_apart = len({name.lower() for name, _ in fields}) == len(fields)
+        return pa.struct(fields) if fields and is_told_apart and all(inner is not None for _, inner in fields) else None
     if any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
         inner = table_type(kind.value_type)
         return None if inner is None else pa.list_(inner)

@@ -16,11 +16,11 @@ import numpy as np
 
 from ray_prep.errors import LimitError, RecipeError, TransformError, did_you_mean
 from ray_prep.sample import Sample
-from ray_prep.spec import MAX_SIDE_PX
+from ray_prep.spec import MAX_SIDE_PX, Interval, Spec
 from ray_prep.transforms.applied import plain
 from ray_prep.transforms.effects import EFFECTS
 from ray_prep.transforms.either import either
-from ray_prep.transforms.transform import check_size, with_image
+from ray_prep.transforms.transform import check_made, check_size, with_image
 
 # Albumentations asks its update server at import unless this is set before; a law of the design forbids the call.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -31,7 +31,6 @@ from albumentations.augmentations.crops.transforms import CropSizeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ray_prep.spec import Spec
     from ray_prep.transforms.effects import Effect
 
 # What Albumentations 2.0.8 and the libraries below it raise where an image does not suit a transform.
@@ -50,6 +49,8 @@ _FOREIGN = (
 _UNRECORDED = frozenset(
     {"bbox_matrix", "fill_mask", "interpolation", "mask_drop_mask", "mask_drop_values", "mask_interpolation", "matrix_bbox", "shape"}
 )
+# Those that make of a large image a larger one; the others' results are bounded by their parameters or the image.
+_GROWING = frozenset({"LongestMaxSize", "Pad", "RandomScale", "SmallestMaxSize"})
 _CONSTANTS = ("INTER_", "BORDER_")
 # Sides of the image that a step is tried on, where its input may have others; and the largest.
 _TRIED_PX, _MOST_TRIED_PX = 96, 512
@@ -118,7 +119,7 @@ class Augmentation:
 
     @cached_property
     def _least(self) -> tuple[int, int]:
-        return self._effect.least(self._transform)
+        return self._effect.smallest(self._transform)
 
     @cached_property
     def _thread(self) -> threading.local:
@@ -225,6 +226,10 @@ class Augmentation:
         read_only = image.view()
         read_only.flags.writeable = False
         try:
+            if self.name in _GROWING:
+                height, width = (Interval.exactly(side) for side in image.shape[:2])
+                least = self._effect.spec(transform, Spec(height, width, image.shape[2], str(image.dtype)))
+                check_made(image, least.height.low, least.width.low)
             result = _applied(transform, read_only)
         except CropSizeError as error:
             raise LimitError("too_small", str(error)) from error

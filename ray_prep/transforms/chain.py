@@ -69,6 +69,7 @@ class Chain:
         """
         made: list[Spec] = []
         is_counted = spec.dtype == "uint8"  # whether pixels are still those whose sums are taken, or these / 255
+        was_float = not is_counted  # sums are taken before the first float step, and what goes back to uint8 is not looked at again
         for step in self.steps:
             if isinstance(step.transform, Normalize) and step.transform.needs_constants and not is_counted:
                 raise RecipeError(
@@ -76,7 +77,8 @@ class Chain:
                     "between them and this step there may be to_float and no other step"
                 )
             spec = step.output_spec(spec)
-            is_counted = spec.dtype == "uint8" or (is_counted and isinstance(step.transform, ToFloat))
+            was_float = was_float or spec.dtype != "uint8"
+            is_counted = is_counted and (not was_float or isinstance(step.transform, ToFloat))
             made.append(spec)
         return tuple(made)
 

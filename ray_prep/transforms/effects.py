@@ -16,6 +16,7 @@ from ray_prep.transforms import least, sizes
 from ray_prep.transforms.transform import RGB
 
 _CUBIC, _LANCZOS4 = 2, 4  # OpenCV's codes of the interpolations that overshoot
+_REFLECT_101 = 4  # and of the border that is a mirror without its edge
 
 
 def _kept(_transform: Any, spec: Spec) -> Spec:
@@ -53,6 +54,13 @@ class Effect:
     moves: bool = False
     is_fixed: Callable[[Any], bool] = _never
 
+    def smallest(self, transform: Any) -> tuple[int, int]:
+        """Return the smallest (height, width) that it works on as it is set up."""
+        height, width = self.least(transform)
+        # OpenCV 5.0 mirrors for ever where the side is one pixel.
+        is_endless = getattr(transform, "interpolation", None) == _CUBIC and getattr(transform, "border_mode", None) == _REFLECT_101
+        return (max(height, 2), max(width, 2)) if is_endless else (height, width)
+
     def applied(self, transform: Any, spec: Spec) -> Spec:
         """Return the spec of results.
 
@@ -63,13 +71,13 @@ class Effect:
             raise RecipeError("it takes colour images and gets grey ones")
         if spec.dtype != "uint8" and not self.moves and not _is_unit(spec):
             raise RecipeError(f"it takes uint8, or float32 in [0, 1], and gets {spec}")
-        spec = self.spec(transform, spec.at_least(*self.least(transform), "it"))
+        spec = self.spec(transform, spec.at_least(*self.smallest(transform), "it"))
         if spec.dtype == "uint8" or spec.value_range is None:
             return spec
         if self.moves:
             return replace(spec, value_range=_moved_range(transform, spec.value_range))
         # What changes values may use all of [0, 1], from whatever part of it they come; and some have a fill.
-        return replace(spec, value_range=_moved_range(transform, (0.0, 1.0))) if self.spec is _kept else spec
+        return replace(spec, value_range=_moved_range(transform, (0.0, 1.0))) if self.spec in (_kept, sizes.value_only) else spec
 
 
 def _is_unit(spec: Spec) -> bool:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ray_prep.spec import Interval, Spec
-from ray_prep.transforms.transform import Fill, Image, check_fill, check_sides, check_size, filled, scalar, with_image
+from ray_prep.transforms.transform import Fill, Image, check_fill, check_made, check_sides, check_size, filled, scalar, with_image
 
 if TYPE_CHECKING:
     from ray_prep.sample import Sample
@@ -153,6 +153,7 @@ class Pad:
         image = sample.image
         rows, columns = max(0, (self.height or 0) - image.shape[0]), max(0, (self.width or 0) - image.shape[1])
         margins = (self.top + rows // 2, self.bottom + rows - rows // 2, self.left + columns // 2, self.right + columns - columns // 2)
+        check_made(image, image.shape[0] + sum(margins[:2]), image.shape[1] + sum(margins[2:]))
         result = cv2.copyMakeBorder(image, *margins, _BORDERS[self.mode], value=scalar(self.fill))
         return with_image(sample, result.reshape(*result.shape[:2], image.shape[2]))
 

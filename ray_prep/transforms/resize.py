@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import cv2
 import numpy as np
 
-from ray_prep.errors import LimitError
 from ray_prep.image.shrink import shrink
-from ray_prep.spec import MAX_PIXELS, Interval, Spec
-from ray_prep.transforms.transform import Fill, Image, check_fill, check_sides, filled, scalar, with_image
+from ray_prep.spec import Interval, Spec
+from ray_prep.transforms.transform import Fill, Image, check_fill, check_made, check_sides, filled, scalar, with_image
 
 if TYPE_CHECKING:
     from ray_prep.sample import Sample
@@ -162,9 +161,7 @@ class Resize:
             LimitError: `too_large`.
         """
         height, width = self._picture(sample.height, sample.width)
-        if height * width > MAX_PIXELS:  # 1 x 30000 with short_side 256 would become 256 x 7.7 million
-            message = f"{sample.height}x{sample.width} would become {height}x{width}; filter.max_aspect keeps such pictures out"
-            raise LimitError("too_large", message)
+        check_made(sample.image, height, width)  # 1 x 30000 with short_side 256 would become 256 x 7.7 million
         return height, width
 
     def _resized(self, sample: Sample, height: int, width: int) -> Image:

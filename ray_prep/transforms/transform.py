@@ -10,7 +10,7 @@ import numpy as np
 
 from ray_prep.errors import LimitError, RecipeError
 from ray_prep.sample import Sample
-from ray_prep.spec import MAX_SIDE_PX
+from ray_prep.spec import MAX_PIXELS, MAX_SIDE_PX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,3 +183,19 @@ def check_size(height: int, width: int, least_height: int, least_width: int) -> 
     """
     if height < least_height or width < least_width:
         raise LimitError("too_small", f"it needs {least_height}x{least_width} or more, and gets {height}x{width}")
+
+
+def check_made(image: Image, height: int, width: int) -> None:
+    """Refuse to make an image that is larger than a step may make.
+
+    Args:
+        image: What it would be made of.
+        height: Of the result, pixels.
+        width: Of the result, pixels.
+
+    Raises:
+        LimitError: `too_large`.
+    """
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE_PX:
+        made = f"{image.shape[0]}x{image.shape[1]} would become {height}x{width}"
+        raise LimitError("too_large", f"{made}; filter.max_aspect and filter.min_side keep such pictures out")

@@ -212,6 +212,16 @@ def test_arrow_hands_out_tensors(a_table: Make, image: ImageColumn) -> None:
         np.testing.assert_array_equal(pixels, made.pixels[key])
 
 
+def test_columns_need_no_image_and_may_name_it(a_table: Make) -> None:
+    """`tensor=True` without images is a table without images; a batch's images stay arrays though they are asked for, once or twice."""
+    dataset = open_dataset(a_table(FIXED).uri)
+    assert dataset.to_arrow(["key"], tensor=True).equals(dataset.to_arrow(["key"]))
+    plain = list(dataset.batches(columns=["key"]))
+    for batch, same in zip(plain, dataset.batches(columns=["image", "key", "key"]), strict=True):
+        assert same.keys() == batch.keys()
+        np.testing.assert_array_equal(same["image"], batch["image"])
+
+
 @pytest.mark.parametrize("image", [VARIES, PNG_FIXED], ids=["varies", "encoded"])
 def test_what_is_no_tensor_is_refused_as_one(a_table: Make, image: ImageColumn) -> None:
     """The message names what hands out arrays instead."""

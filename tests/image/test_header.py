@@ -220,6 +220,7 @@ def test_limits() -> None:
     """Each limit speaks of the upright picture and holds at its very edge; the message says what was given and asked."""
     header = Header("png", 30, 100, orientation=6)
     check_limits(header, max_pixels=3000, min_side=30, max_aspect=100 / 30)
+    check_limits(Header("png", 100, 115), max_pixels=20_000, max_aspect=1.15)  # 1.15 * 100 is a little below 115
     for limits, reason, said in (
         ({"max_pixels": 2999}, "too_large", "100x30"),
         ({"max_pixels": 3000, "min_side": 31}, "too_small", "filter.min_side asks for 31"),

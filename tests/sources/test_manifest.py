@@ -165,6 +165,7 @@ def test_json_types_are_those_of_the_whole_file(folder: Path) -> None:
         ("l.jsonl", '{"uri": "a.jpg", "x": true}\n{"uri": "a.jpg", "x": 2}\n', {}, r"line 2, column 'x': 2 does not go with the bool"),
         ("l.jsonl", '{"uri": ["a.jpg"]}\n', {}, r"line 1, column 'uri': .* is no text"),
         ("l.jsonl", '{"uri": "a.jpg", "x": {}}\n', {}, r"column 'x' is struct<>, which a table cannot hold"),
+        ("l.jsonl", '{"uri": "a.jpg", "x": {"A": 1, "a": 2}}\n', {}, r"column 'x' is struct<A: int64, a: int64>, which a table"),
         ("l.jsonl", '{"uri": "a.jpg", "x": 99999999999999999999}\n', {}, r"line 1, column 'x': 9+ fits no type"),
         ("l.parquet", b"no parquet", {}, r"is no Parquet file"),
         ("l.txt", "uri\na.jpg\n", {}, r"should end in .csv"),

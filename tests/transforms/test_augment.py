@@ -200,6 +200,31 @@ def test_sides_of_one_pixel_survive() -> None:
         assert np.array_equal(done(chain("ToRGB", always=True), 0, color[:, :, :1].copy()).image, color)
 
 
+def test_a_mirror_needs_two_pixels_for_cubic() -> None:
+    """OpenCV 5.0 never comes back from one: such images are too_small, and known to be before the build."""
+    turn = chain({"Rotate": {"limit": [20, 20], "interpolation": "INTER_CUBIC", "border_mode": "BORDER_REFLECT_101", "p": 1}})
+    for size in ((1, 60), (60, 1)):
+        with pytest.raises(LimitError, match="it needs 2x2 or more"):
+            done(turn, 0, np.zeros((*size, 3), np.uint8))
+        with pytest.raises(RecipeError, match="of at least 2"):
+            turn.specs(Spec(Interval.exactly(size[0]), Interval.exactly(size[1]), 3))
+
+
+@pytest.mark.parametrize(
+    ("step", "size"),
+    [
+        ({"SmallestMaxSize": {"max_size": 120, "p": 1}}, (1, 15_000)),
+        ({"RandomScale": {"scale_limit": [99, 100], "p": 1}}, (200, 200)),
+        ({"Pad": {"padding": 1_000_000, "p": 1}}, (3, 60)),
+    ],
+)
+def test_no_image_becomes_larger_than_a_step_may_make(step: Any, size: tuple[int, int]) -> None:
+    """It is too_large before memory is asked for."""
+    with pytest.raises(LimitError, match="would become") as caught:
+        done(chain(step), 0, np.zeros((*size, 1), np.uint8))
+    assert caught.value.reason == "too_large"
+
+
 def test_erasing_leaves_alone_what_nothing_fits_into() -> None:
     """On long thin images 2.0.8's Erasing forgets a parameter and fails; here the image stays as it is."""
     thin = np.ascontiguousarray(np.broadcast_to(IMAGE[:1, :1], (2, 90, 3)))
@@ -280,6 +305,7 @@ def test_floats_may_become_any_of_their_kind() -> None:
     """A narrow range stays narrow only where values are moved, not where they are changed; a fill counts."""
     dark = Spec(Interval.exactly(8), Interval.exactly(8), 3, "float32", (0.0, 0.25))
     assert chain({"InvertImg": {"p": 1}}).specs(dark)[-1].value_range == (0.0, 1.0)
+    assert chain({"HueSaturationValue": {"p": 1}}).specs(dark)[-1].value_range == (0.0, 1.0)
     assert chain({"HorizontalFlip": {"p": 1}}).specs(dark)[-1].value_range == (0.0, 0.25)
     assert chain({"ChannelDropout": {"fill": 20, "p": 1}}).specs(dark)[-1].value_range == (0.0, 20.0)
 

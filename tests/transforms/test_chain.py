@@ -166,6 +166,8 @@ def test_constants_must_be_measurable() -> None:
     """Only uint8 pixels are counted: another float step before `normalize: dataset` is refused."""
     with pytest.raises(RecipeError, match=r"finish\[2\]\.normalize: `dataset` is measured on uint8 images"):
         chain("to_float", {"denoise": "gaussian"}, {"normalize": "dataset"}).specs(ANY)
+    with pytest.raises(RecipeError, match=r"finish\[3\]\.normalize: `dataset` is measured on uint8 images"):
+        chain("to_float", "FromFloat", {"flip": "horizontal"}, {"normalize": "dataset"}).specs(ANY)
     with pytest.raises(RecipeError, match="measured on uint8"):
         chain({"normalize": "dataset"}).specs(Spec(Interval(), Interval(), 3, "float32", (0.0, 1.0)))
 

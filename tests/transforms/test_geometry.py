@@ -52,6 +52,13 @@ def test_pad_by_margins_and_modes() -> None:
     assert done(Pad(top=1), GRID[:, :, :1]).shape == (7, 7, 1)
 
 
+def test_pad_makes_nothing_too_large() -> None:
+    """What a step may make bounds images of any size, too."""
+    with pytest.raises(LimitError, match="would become 1000001x300") as caught:
+        done(Pad(top=1_000_000), np.zeros((1, 300, 1), np.uint8))
+    assert caught.value.reason == "too_large"
+
+
 def test_pad_refuses_what_does_not_go_together() -> None:
     """Sizes and margins exclude each other, a fill belongs to mode fill, and nothing to do is a mistake."""
     for arguments in ({}, {"height": 3, "top": 1}, {"top": 1, "mode": "edge", "fill": 3.0}, {"top": -1}):
