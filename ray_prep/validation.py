@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ray_prep.errors import RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 T = TypeVar("T")
 
@@ -46,6 +49,8 @@ def validate(kind: type[T], raw: object, place: str) -> T:
         RecipeError: Every field that is wrong, a line each: its path, what was given, what would be right.
     """
     plain = _with_whole_numbers({} if raw is None else raw)
+    if truths := list(_truths(kind, plain, place)):
+        raise RecipeError("\n".join(truths))
     try:
         # As JSON: in Python's own terms a strict pydantic would take no list for a tuple.
         made: T = adapter(kind).validate_json(json.dumps(plain), strict=True)
@@ -67,6 +72,20 @@ def _with_whole_numbers(raw: object) -> object:
     if isinstance(raw, dict):
         return {key: _with_whole_numbers(part) for key, part in raw.items()}
     return raw
+
+
+def _truths(kind: type[object], raw: object, place: str) -> Iterator[str]:
+    """Yield a line for each true or false where some whole numbers are allowed: pydantic's Literal takes true for 1 (2.14)."""
+    if not isinstance(raw, dict) or not is_dataclass(kind):
+        return
+    hints = get_type_hints(kind)
+    for name, value in raw.items():
+        options = [option for option in (hints.get(name), *get_args(hints.get(name))) if get_origin(option) is Literal]
+        numbers = [number for option in options for number in get_args(option) if type(number) is int]
+        if isinstance(value, bool) and numbers:
+            yield f"{place}.{name}: should be {' or '.join(map(str, numbers))}, got {value}"
+        for nested in get_args(hints.get(name)) or (hints.get(name),):
+            yield from _truths(nested, value, f"{place}.{name}")
 
 
 def _line(kind: type[object], place: str, raw: object, detail: Any) -> str:

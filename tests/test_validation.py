@@ -14,6 +14,7 @@ class Inner:
     """A part of a section."""
 
     depth: int = 1
+    count: Literal[1, 2] = 1
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Section:
     inner: Inner = field(default_factory=Inner)
     either: int | Literal["all"] = 1
     is_on: bool = False
+    turns: Literal[1, 3] | None = None
 
     def __post_init__(self) -> None:
         if self.size < 0:
@@ -48,7 +50,7 @@ def test_what_fits_is_made() -> None:
         ({"size": "x"}, "here.size: should be a whole number, got 'x'"),
         ({"size": -1}, "here.size: should be 0 or more, got -1"),
         ({"size": 1, "sise": 2}, "here.sise: unknown key; did you mean 'size'?"),
-        ({"size": 1, "zzz": 2}, "here.zzz: unknown key; known are size, share, kind, names, inner, either, is_on"),
+        ({"size": 1, "zzz": 2}, "here.zzz: unknown key; known are size, share, kind, names, inner, either, is_on, turns"),
         ({"size": 1, "kind": "wyde"}, "here.kind: should be 'wide' or 'tall', got 'wyde'; did you mean 'wide'?"),
         ({"size": 1, "inner": {"dept": 2}}, "here.inner.dept: unknown key; did you mean 'depth'?"),
         # Keys that look like the names pydantic has for branches of a union.
@@ -61,6 +63,8 @@ def test_what_fits_is_made() -> None:
         ({"size": True}, "here.size: should be a whole number, got True"),
         ({"size": "1"}, "here.size: should be a whole number, got '1'"),
         ({"size": 1, "share": True}, "here.share: should be a number, got True"),
+        ({"size": 1, "turns": True}, "here.turns: should be 1 or 3, got True"),
+        ({"size": 1, "inner": {"count": True}}, "here.inner.count: should be 1 or 2, got True"),
         ({"size": 1, "is_on": 1}, "here.is_on: should be true or false, got 1"),
         ({"size": 1, "is_on": "yes"}, "here.is_on: should be true or false, got 'yes'"),
         ({"size": 1, "inner": 3}, "here.inner: should be a mapping of keys to values, got 3"),

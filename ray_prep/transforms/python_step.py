@@ -166,6 +166,8 @@ class Python:
             got = f"{image.shape[0]} x {image.shape[1]} x {image.shape[2]} {image.dtype}"
             message = f"{self.call} returned {got}; declared is {declared}"
             raise TransformError("transform_failed", f"{message}; say in output what it returns")
+        if self.output.range is None and image.dtype == np.float32 and not np.isfinite(image).all():
+            raise TransformError("transform_failed", f"{self.call} returned values that are not finite")
         if self.output.range is not None and not (self.output.range[0] <= image.min() and image.max() <= self.output.range[1]):
             message = f"{self.call} returned values from {image.min():g} to {image.max():g}, outside the declared {list(self.output.range)}"
             raise TransformError("transform_failed", message)

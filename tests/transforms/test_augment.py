@@ -200,6 +200,19 @@ def test_sides_of_one_pixel_survive() -> None:
         assert np.array_equal(done(chain("ToRGB", always=True), 0, color[:, :, :1].copy()).image, color)
 
 
+def test_holes_in_floats_are_the_images_fault() -> None:
+    """Some warps of 2.0.8 divide by nothing where an image is one pixel high: nothing that is no number is stored."""
+    warp = chain({"Perspective": {"keep_size": False, "fit_output": True, "border_mode": "BORDER_REPLICATE", "p": 1}})
+    image = np.full((1, 1, 3), 0.5, np.float32)
+    said: set[str] = set()
+    for seed in range(40):
+        try:
+            assert np.isfinite(done(warp, seed, image).image).all()
+        except TransformError as error:
+            said.add(error.message)
+    assert said == {"augment.transforms[0].Perspective: Perspective made values that are not finite"}
+
+
 def test_a_mirror_needs_two_pixels_for_cubic() -> None:
     """OpenCV 5.0 never comes back from one: such images are too_small, and known to be before the build."""
     turn = chain({"Rotate": {"limit": [20, 20], "interpolation": "INTER_CUBIC", "border_mode": "BORDER_REFLECT_101", "p": 1}})

@@ -37,6 +37,9 @@ def half(image, rng):
 def unit(image, rng):
     return image.astype(np.float32) / 100
 
+def hole(image, rng):
+    return image * np.float32(np.nan)
+
 def flat(image, rng):
     return image[:, :, 0]
 
@@ -129,6 +132,7 @@ def test_what_comes_back_is_held_against_what_was_declared(folder: Path) -> None
         ("nothing", {}, "returned NoneType, not a numpy array"),
         ("unit", {}, "returned 6 x 8 x 3 float32"),
         ("unit", {"dtype": "float32", "range": [0, 0.5]}, "returned values from 1 to 1, outside the declared"),
+        ("hole", {"dtype": "float32"}, "returned values that are not finite"),
         ("half", {"height": [4, None], "width": [1, 9]}, "declared is 4.. x 1..9"),
     ):
         with pytest.raises(TransformError, match=message) as caught:
