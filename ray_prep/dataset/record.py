@@ -82,9 +82,9 @@ class Record:
         version: The version it speaks of.
         engine: Who ran the units: `local` or `ray`.
         listed: Items the source listed; unchanged + added + changed, and accepted + rejected.
-        unchanged: Items whose version is the one of the last build.
+        unchanged: Items of which it says what it said at the last build.
         added: Items that were new.
-        changed: Items whose version had changed.
+        changed: Items of which the source says something else than before: version, label, columns, or its own split.
         removed: Items the source no longer lists.
         accepted: Items that are in the table.
         rejected: Items that are not, with remembered ones.
