@@ -19,6 +19,7 @@ import threading
 from contextlib import suppress
 from itertools import islice
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -46,6 +47,8 @@ _MAX_UNITS_A_TASK = 16
 # What a worker was measured to need at most, so that Ray does not put more of them on a node than it has memory for.
 _TASK_MEMORY_BYTES = 768 << 20
 _CONNECT_S = 10.0
+# The program is in one of two folders there.
+_MONITOR = b"/ray/autoscaler/"
 # A marker a running unit: few at a time, so that listing them is cheap.
 ATTEMPTS_FOLDER = f"{WORK_FOLDER}/attempts"
 
@@ -105,6 +108,7 @@ class RayData:
         """Leave the cluster; a Ray that was there before stays."""
         self._is_connected.wait()
         if self._is_ours:
+            _end_monitor()
             ray.shutdown()
         self._is_closing.set()
 
@@ -138,6 +142,15 @@ def connect(address: str | None, workers: int | None) -> None:
             warm = ray.remote(num_cpus=1)(warm_up)
             for _ in range(workers or os.cpu_count() or 1):
                 warm.remote()
+
+
+def _end_monitor() -> None:
+    """End the autoscaler's monitor of a local Ray, which has no nodes to add: `ray.shutdown` waits a second for it in vain (Ray 2.60)."""
+    with suppress(OSError):  # not Linux, or it has just ended
+        for listed in Path("/proc/self/task").glob("*/children"):
+            for process in listed.read_text(encoding="ascii").split():
+                if _MONITOR in Path(f"/proc/{process}/cmdline").read_bytes():
+                    os.kill(int(process), signal.SIGKILL)
 
 
 def _take_back_termination() -> None:

@@ -244,6 +244,25 @@ def test_no_child_is_left(collection: Any, cluster: str) -> None:
         ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")
 
 
+def test_the_monitor_of_a_local_ray_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of our child processes the autoscaler's monitor is ended, and no other."""
+    from ray_prep.engines import ray_data
+
+    monkeypatch.setattr(ray_data, "_MONITOR", b"/here/monitor.py")
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monitor, other = (subprocess.Popen([*sleep, name]) for name in ("/here/monitor.py", "/here/other.py"))
+    try:
+        while b"/here" not in Path(f"/proc/{monitor.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        ray_data._end_monitor()
+        assert monitor.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        for process in (monitor, other):
+            process.kill()
+            process.wait()
+
+
 def test_no_cluster_at_the_address(collection: Any, cluster: str) -> None:
     """An address where nobody answers is exit 4, within half a minute, in one line."""
     import ray
