@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import cv2
 import numpy as np
 
+from ray_prep.errors import TransformError
 from ray_prep.image.decode import decode
 from ray_prep.image.encode import ENCODINGS
 from ray_prep.image.header import check_limits, read_header
@@ -18,6 +19,7 @@ from ray_prep.image.scores import SCORES, decode_at_least, measure
 from ray_prep.sample import Sample
 from ray_prep.seed import sample_rng
 from ray_prep.transforms.applied import applied_json
+from ray_prep.transforms.python_step import Python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 # What a chain without randomness is given: it never draws from it, and making a generator costs more than a flip.
 _UNUSED = np.random.Generator(np.random.PCG64(0))
+# What sums of weights that are rounded to float32 may add to the largest value.
+_ROUNDED = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,13 @@ class Walk:
     def _first_float(self) -> int:
         """Place of the first float step in it."""
         return self._whole.first_float(self.recipe.start)
+
+    @cached_property
+    def _promised(self) -> tuple[float, float] | None:
+        """The range that is promised of stored floats, where a function of the user's could break it; else None."""
+        recipe = self.recipe
+        has_function = any(isinstance(step.transform, Python) for step in (*recipe.preprocess, *recipe.augment, *recipe.finish))
+        return recipe.spec.value_range if has_function and recipe.spec.dtype != "uint8" else None
 
     def header(self, data: bytes) -> Header:
         """Read and judge a picture's header; no pixel is allocated.
@@ -130,7 +141,7 @@ class Walk:
         if skips and not recipe.is_augmented(split):
             original = self._whole[:tap](sample, rng)
             yield Stage("counted", original)
-            yield Stage("stored", self._whole[tap:](original, rng))
+            yield self._stored(self._whole[tap:](original, rng))
             return
         if has_original and tap < count:
             sample = recipe.preprocess[:tap](sample, rng)
@@ -144,14 +155,28 @@ class Walk:
             if tap >= count:
                 original = recipe.finish[: tap - count](sample, rng)
                 yield Stage("counted", original)
-                yield Stage("stored", recipe.finish[tap - count :](original, rng))
+                yield self._stored(recipe.finish[tap - count :](original, rng))
             else:
-                yield Stage("stored", recipe.finish(original, rng))
+                yield self._stored(recipe.finish(original, rng))
         if recipe.is_augmented(split):
             # A copy's own steps draw from its own stream, the shared preprocess keeps what it drew from the original's.
             for copy in range(1, recipe.copies.copies + 1):
                 rng = sample_rng(recipe.seed, key, copy)
-                yield Stage("stored", recipe.finish(recipe.augment(replace(sample, copy=copy), rng, records_all=True), rng))
+                yield self._stored(recipe.finish(recipe.augment(replace(sample, copy=copy), rng, records_all=True), rng))
+
+    def _stored(self, sample: Sample) -> Stage:
+        """Return the last stage.
+
+        Raises:
+            TransformError: Values lie outside the range that the image column promises.
+        """
+        image, promised = sample.image, self._promised
+        if promised is not None and not (promised[0] - _ROUNDED <= image.min() and image.max() <= promised[1] + _ROUNDED):
+            found, told = f"{image.min():g} to {image.max():g}", f"[{promised[0]:g}, {promised[1]:g}]"
+            raise TransformError(
+                "transform_failed", f"values from {found} would be stored, outside {told}; say in the python step's output what it returns"
+            )
+        return Stage("stored", sample)
 
     def rows(self, split: str, item: Item, data: bytes) -> list[dict[str, Any]]:
         """Make all rows of one item: the original, then its copies.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_prep.errors import DecodeError, LimitError
+from ray_prep.errors import DecodeError, LimitError, TransformError
 from ray_prep.recipe import Recipe
 from ray_prep.sample import Item
 from ray_prep.walk import Walk, integer_sums
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RANDOM = [{"HorizontalFlip": {"p": 0.5}}, {"RandomBrightnessContrast": {"p": 0.9}}, {"Rotate": {"limit": 15, "p": 0.5}}]
 CROP = [{"center_crop": {"height": 24, "width": 24}}]
@@ -198,3 +201,22 @@ def test_an_original_is_the_same_with_copies_and_without(preprocess: list[Any], 
     beside = rows(walk(preprocess=preprocess, finish=finish, augment={"copies": 1, "transforms": [{"HorizontalFlip": {"p": 1}}]}))[0]
     assert np.array_equal(alone.pop("image"), beside.pop("image"))
     assert alone == beside
+
+
+@pytest.mark.parametrize(("function", "fits"), [("image + 0", True), ("image * 3.5", False), ("image - 0.5", False)])
+@pytest.mark.parametrize("section", ["preprocess", "augment", "finish"])
+def test_a_function_cannot_break_the_promised_range(section: str, function: str, tmp_path: Path, *, fits: bool) -> None:
+    """The image column says [0, 1]: what a step that declares nothing takes beyond it is a rejection that says what to do."""
+    (tmp_path / "own_range.py").write_text(f"def change(image, rng):\n    return {function}\n", encoding="utf-8")
+    step = [{"python": {"call": "own_range:change"}}]
+    steps = {"preprocess": [{"resize": {"short_side": 32}}, "to_float"], "augment": [], "finish": CROP}
+    steps[section] = [*steps[section], *step]
+    sections = {"preprocess": steps["preprocess"], "finish": steps["finish"], "augment": {"copies": 1, "transforms": steps["augment"]}}
+    raw = {"source": {"uri": "/s"}, "output": {"uri": "/t"}, **sections}
+    made = Walk(Recipe.parse(raw, folder=str(tmp_path)), {"cat": 0})
+    assert made.recipe.image_column.value_range == (0.0, 1.0)
+    if fits:
+        assert len(rows(made)) == 2
+    else:
+        with pytest.raises(TransformError, match=r"^values from .* would be stored, outside \[0, 1\]; say in the python step's output"):
+            rows(made)
