@@ -13,6 +13,7 @@ from ray_prep.advice import recipe_advice, source_advice
 from ray_prep.base import read_base
 from ray_prep.containers import survey_containers
 from ray_prep.cut import item_bytes
+from ray_prep.errors import StorageError
 from ray_prep.messages import EVERY
 from ray_prep.plan import Receipts, attempts_to_add, carried_columns, check_image, freeze, units
 from ray_prep.platform import made_with
@@ -104,10 +105,12 @@ def outlook(recipe: Recipe) -> Outlook:
         StorageError: Source or target cannot be reached, or the source lists nothing.
     """
     store = open_store(recipe.output.uri, recipe.source.storage_options)
-    store.check(writing=True)
+    refusal = _refusal(store)
     base = read_base(recipe.output.uri, recipe.source.storage_options, store)
     if base:
         check_image(recipe, base.image_metadata)
+    elif refusal:
+        raise refusal
     carried, late = carried_columns(recipe, base.frozen if base else None, base.schema if base else None)
     with tempfile.TemporaryDirectory(prefix="ray_prep-") as folder:
         if recipe.source.is_container:
@@ -149,8 +152,17 @@ def outlook(recipe: Recipe) -> Outlook:
         trial=tried,
         why=tuple(why),
         late_columns=tuple(late),
-        warnings=(*recipe_advice(recipe), *source_advice(recipe, found)),
+        warnings=(*recipe_advice(recipe), *source_advice(recipe, found), *([f"a build would fail: {refusal}"] if refusal else [])),
     )
+
+
+def _refusal(store: Store) -> StorageError | None:
+    """Return why nothing could be built there: who may only read a dataset may still ask what would become of it."""
+    try:
+        store.check(writing=True)
+    except StorageError as error:
+        return error
+    return None
 
 
 def _why(recipe: Recipe, base: Base, found: Survey, frozen: Frozen) -> list[str]:

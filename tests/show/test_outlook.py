@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ray_prep.build import build
-from ray_prep.errors import RecipeError
+from ray_prep.errors import RecipeError, StorageError
 from ray_prep.show.explain import explain
 from ray_prep.show.outlook import outlook, outlook_text
 from ray_prep.show.preview import preview
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 # Runs in CI, not on every save.
 pytestmark = pytest.mark.slow
+
+
+def _reads_only(_path: object, mode: int) -> bool:
+    """Answer like `os.access` where nothing may be written."""
+    return not mode & os.W_OK
 
 
 def _files(folder: Path) -> set[Path]:
@@ -51,6 +57,20 @@ def test_a_plan_foretells_the_build_and_writes_nothing(collection: Collection) -
     assert (again.version, again.units_to_run, again.items_to_run, again.trial) == (0, 0, 0, None)
     assert again.unchanged == report.listed
     assert "a build would decode no image" in outlook_text(again)
+
+
+def test_who_may_only_read_a_dataset_may_plan(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published, it is a warning; where nothing stands, it is what a build would say."""
+    recipe = collection.recipe()
+    with monkeypatch.context() as refusing:
+        refusing.setattr("os.access", _reads_only)
+        with pytest.raises(StorageError, match="does not allow it"):
+            outlook(recipe)
+    build(recipe, engine="local", workers=0)
+    monkeypatch.setattr("os.access", _reads_only)
+    found = outlook(recipe)
+    assert found.unchanged == found.listed
+    assert "warning: a build would fail: " in outlook_text(found)
 
 
 def test_one_image_more_makes_one_unit_anew(collection: Collection) -> None:
