@@ -16,6 +16,8 @@ from ray_prep.errors import RecipeError
 from ray_prep.messages import EVERY, UnitRef
 from ray_prep.receipt import WORK_FOLDER, Receipt, receipt_path
 from ray_prep.sample import Item
+from ray_prep.sources.columns import TYPES
+from ray_prep.sources.parts import ROLES
 from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS
 from ray_prep.work import Frozen, items_to_batch, plan_schema
 
@@ -45,7 +47,7 @@ def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Sche
         table_schema: The published table's columns; None for a first build.
 
     Raises:
-        RecipeError: A column has a type that no reader reads.
+        RecipeError: A column has a type that no reader reads, or the recipe gives it another one than the table has.
     """
     offered = recipe.source.carried_columns()
     if recipe.split.by == "source":
@@ -55,8 +57,35 @@ def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Sche
         fields = [pa.field(known.name, carried_type(known.type, known.name)) for known in offered]
         return pa.schema(fields), []
     names = list(frozen.columns)
-    types = [table_schema.field(stored).type for stored in carried_names(names)]
-    return pa.schema(list(zip(names, types, strict=True))), [name for name in offered.names if name not in frozen.columns]
+    kept = pa.schema([(name, table_schema.field(stored).type) for name, stored in zip(names, carried_names(names), strict=True)])
+    _check_types(recipe, kept)
+    return kept, [late for known in offered for late in _late(known, kept)]
+
+
+def _check_types(recipe: Recipe, kept: pa.Schema) -> None:
+    declared = getattr(recipe.source, "columns", {})
+    for known in kept:
+        asked = TYPES[declared[known.name]] if known.name in declared and known.name not in ROLES else known.type
+        if asked != known.type:
+            msg = (
+                f"source.columns.{known.name}: the dataset was published with {known.type}, and the recipe says {asked}; "
+                "take the old type back, or start over with --rebuild"
+            )
+            raise RecipeError(msg)
+
+
+def _late(offered: pa.Field, kept: pa.Schema | pa.StructType, place: str = "") -> list[str]:
+    """Return what came too late of a column that the source offers: all of it, or fields inside."""
+    position = kept.get_field_index(offered.name)
+    if position < 0:
+        return [f"{place}{offered.name}"]
+    stored, kind = kept.field(position).type, offered.type
+    place = f"{place}{offered.name}."
+    while pa.types.is_list(stored) and pa.types.is_list(kind):
+        stored, kind = stored.value_type, kind.value_type
+    return (
+        [late for inner in kind for late in _late(inner, stored, place)] if pa.types.is_struct(stored) and pa.types.is_struct(kind) else []
+    )
 
 
 def freeze(recipe: Recipe, frozen: Frozen | None, carried: pa.Schema, labels: Set[str], class_names: Sequence[str] = ()) -> Frozen:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
+from ray_prep.arrays import exact_array
 from ray_prep.errors import RecipeError
 from ray_prep.seed import order
 from ray_prep.work import batch_to_items, items_to_batch, plan_schema
@@ -92,7 +93,7 @@ class Spool:
         items, self._buffers[bucket] = self._buffers[bucket], []
         try:
             return items_to_batch(items, self._carried)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise self._unfit(items, error) from None
 
     def _unfit(self, items: Sequence[Item], error: Exception) -> RecipeError:
@@ -101,8 +102,8 @@ class Spool:
             for item in items:
                 value = item.columns.get(known.name)
                 try:
-                    pa.array([value], known.type)
-                except (pa.ArrowInvalid, pa.ArrowTypeError):
+                    exact_array([value], known.type)
+                except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                     what = f"{item.uri}: column {known.name!r} is {known.type} in the dataset, and {str(value)[:80]!r} is none"
                     return RecipeError(f"source: {what}; mend it, or build with --rebuild to start over with another type")
         return RecipeError(f"source: a carried column holds a value that does not fit its type: {error}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_prep.arrays import exact_array
 from ray_prep.dataset.schema import table_schema
 from ray_prep.errors import StorageError
 from ray_prep.messages import Order
@@ -164,7 +165,9 @@ def items_to_batch(items: Iterable[Item], carried: pa.Schema) -> pa.RecordBatch:
         [item.split for item in items],
         *([item.columns.get(name) for item in items] for name in carried.names),
     ]
-    return pa.RecordBatch.from_arrays([pa.array(values, known.type) for values, known in zip(columns, schema, strict=True)], schema=schema)
+    return pa.RecordBatch.from_arrays(
+        [exact_array(values, known.type) for values, known in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 def batch_to_items(batch: pa.RecordBatch | pa.Table, carried: pa.Schema) -> list[Item]:

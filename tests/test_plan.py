@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -16,6 +17,9 @@ from ray_prep.sample import Rejection
 from ray_prep.survey import survey
 from ray_prep.unit import run_unit
 from ray_prep.work import Frozen, read_items
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NO_COLUMNS = pa.schema([])
 
@@ -167,6 +171,29 @@ def test_columns_of_the_first_publish_stay(collection: Any) -> None:
     second = collection.recipe(source=collection.manifest(["image,camera,note", "pictures/cat/06.jpg,b,x"]))
     kept, late = carried_columns(second, frozen, schema)
     assert (kept.names, kept.field("weight").type, late) == (["weight", "note"], pa.int32(), ["camera"])
+
+
+def test_another_type_is_another_table(collection: Any) -> None:
+    """What the recipe gives a column is frozen with it: the message names both types and the way out."""
+    rows = ["image,weight,note", "pictures/cat/06.jpg,3,x"]
+    frozen = Frozen({"weight": "int32", "note": "string"})
+    schema = pa.schema([("key", pa.string()), ("weight", pa.int32()), ("note", pa.string())])
+    same = collection.recipe(source={**collection.manifest(rows), "columns": {"weight": "int32"}})
+    assert carried_columns(same, frozen, schema)[1] == []
+    other = collection.recipe(source={**collection.manifest(rows), "columns": {"weight": "float32"}})
+    with pytest.raises(RecipeError, match=r"^source\.columns\.weight: .* published with int32, and the recipe says float;.*--rebuild"):
+        carried_columns(other, frozen, schema)
+
+
+def test_fields_that_come_late_are_told(collection: Any, tmp_path: Path) -> None:
+    """Of a column of fields, and of lists of them, as of the table."""
+    line = {"image": "a.jpg", "camera": {"name": "x", "lens": {"f": 2, "zoom": 1}}, "tags": [{"text": "t", "score": 0.5}]}
+    (tmp_path / "all.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    recipe = collection.recipe(source={"layout": "manifest", "uri": str(tmp_path / "all.jsonl")})
+    camera = pa.struct([("name", pa.string()), ("lens", pa.struct([("f", pa.int64())]))])
+    schema = pa.schema([("camera", camera), ("tags", pa.list_(pa.struct([("text", pa.string())])))])
+    kept, late = carried_columns(recipe, Frozen({"camera": str(camera), "tags": ""}), schema)
+    assert (kept, late) == (schema, ["camera.lens.zoom", "tags.score"])
 
 
 def test_shares_in_another_order_are_another_rule() -> None:

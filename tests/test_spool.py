@@ -42,11 +42,12 @@ def test_buckets_in_turn_are_in_order(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_value_that_does_not_fit(tmp_path: Path) -> None:
-    """A carried value of another type is a wrong recipe, not a traceback."""
+@pytest.mark.parametrize("value", ["heavy", 7.9, 2**70])
+def test_a_value_that_does_not_fit(tmp_path: Path, value: object) -> None:
+    """A carried value of another type is a wrong recipe, not a traceback; and nothing is cut to fit."""
     spool = Spool(tmp_path, CARRIED)
-    spool.add(Item("a", "/a", "", columns={"weight": "heavy"}))
-    with pytest.raises(RecipeError, match=r"column 'weight' is .* in the dataset, and 'heavy' is none"):
+    spool.add(Item("a", "/a", "", columns={"weight": value}))
+    with pytest.raises(RecipeError, match=rf"column 'weight' is .* in the dataset, and '{value}' is none"):
         spool.finish()
 
 

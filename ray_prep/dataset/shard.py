@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_prep.arrays import exact_array
 from ray_prep.dataset.schema import image_column
 from ray_prep.errors import RecipeError
 
@@ -215,7 +216,7 @@ class ShardWriter:
 
 def _array(values: Sequence[object], known: pa.Field) -> pa.Array:
     try:
-        return pa.array(values, known.type)
+        return exact_array(values, known.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError, TypeError) as error:
         msg = f"column {known.name!r} is {known.type} since the first build, and a value does not fit: {error}"
         raise RecipeError(msg) from error

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from ray_prep.arrays import exact_array, exact_cast
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -91,8 +93,9 @@ def cast_array(values: Any, kind: pa.DataType) -> pa.Array:
     if kind == pa.string() and pa.types.is_nested(values.type):  # which Arrow casts to none
         return values_to_array(values.to_pylist(), kind)
     # Nanoseconds below a microsecond are cut, as a table cannot hold them; every other loss is an error.
-    is_time = pa.types.is_timestamp(values.type)
-    return values.cast(pa.timestamp("us", values.type.tz) if is_time else kind, safe=not is_time).cast(kind)
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
+    return exact_cast(values, kind)
 
 
 def texts_to_array(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
@@ -102,7 +105,7 @@ def texts_to_array(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
         ValueError, TypeError: A text does not say such a value (`UNFIT`).
     """
     read = _READ.get(kind, str)
-    return pa.array([None if text is None else read(text) for text in values], kind)
+    return exact_array([None if text is None else read(text) for text in values], kind)
 
 
 def values_to_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -117,7 +120,7 @@ def values_to_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         values = [value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
     elif kind in {pa.date32(), TIMESTAMP}:
         values = [_READ[kind](value) if isinstance(value, str) else value for value in values]
-    return pa.array(values, kind)
+    return exact_array(values, kind)
 
 
 def infer(values: Sequence[Any]) -> pa.DataType:
