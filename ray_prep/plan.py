@@ -16,7 +16,7 @@ from ray_prep.errors import RecipeError
 from ray_prep.messages import EVERY, UnitRef
 from ray_prep.receipt import WORK_FOLDER, Receipt, receipt_path
 from ray_prep.sample import Item
-from ray_prep.sources.columns import TYPES
+from ray_prep.sources.columns import TYPES, type_name
 from ray_prep.sources.parts import ROLES
 from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS
 from ray_prep.work import Frozen, items_to_batch, plan_schema
@@ -67,10 +67,9 @@ def _check_types(recipe: Recipe, kept: pa.Schema) -> None:
     for known in kept:
         asked = TYPES[declared[known.name]] if known.name in declared and known.name not in ROLES else known.type
         if asked != known.type:
-            msg = (
-                f"source.columns.{known.name}: the dataset was published with {known.type}, and the recipe says {asked}; "
-                "take the old type back, or start over with --rebuild"
-            )
+            types = f"{type_name(known.type)}, and the recipe says {type_name(asked)}"
+            place, way = f"source.columns.{known.name}", "take the old type back, or start over with --rebuild"
+            msg = f"{place}: the dataset was published with {types}; {way}"
             raise RecipeError(msg)
 
 

@@ -181,7 +181,7 @@ def test_another_type_is_another_table(collection: Any) -> None:
     same = collection.recipe(source={**collection.manifest(rows), "columns": {"weight": "int32"}})
     assert carried_columns(same, frozen, schema)[1] == []
     other = collection.recipe(source={**collection.manifest(rows), "columns": {"weight": "float32"}})
-    with pytest.raises(RecipeError, match=r"^source\.columns\.weight: .* published with int32, and the recipe says float;.*--rebuild"):
+    with pytest.raises(RecipeError, match=r"^source\.columns\.weight: .* published with int32, and the recipe says float32;.*--rebuild"):
         carried_columns(other, frozen, schema)
 
 

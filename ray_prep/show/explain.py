@@ -17,7 +17,7 @@ from ray_prep.show.caption import applied_text
 from ray_prep.show.preview import Pictures, draw, fetched, members, walked
 from ray_prep.show.sheet import picture_format
 from ray_prep.sources.container import holds_members
-from ray_prep.storage import is_local, open_store
+from ray_prep.storage import clean_uri, is_local, open_store
 from ray_prep.survey import precedence
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
     """
     if sheet is not None:
         picture_format(sheet)
+    key = clean_uri(key)  # as keys are
     recipe, base = _recipe_and_base(place, overrides, options)
     item, data, keys = _find(recipe, key)
     published = list(_published(base, key))

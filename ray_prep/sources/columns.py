@@ -29,9 +29,16 @@ TYPES: dict[str, pa.DataType] = {
     "timestamp": TIMESTAMP,
 }
 
+_NAMES = {kind: name for name, kind in TYPES.items()}
+
 # Delta has no unsigned types: deltalake 1.6.6 accepts them and cannot read them back. uint64 has no larger signed type: values decide.
 _SIGNED = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.int64()}
 _KEPT = {pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.binary(), pa.date32()}
+
+
+def type_name(kind: pa.DataType) -> str:
+    """Return what a recipe calls a type; for one that it has no name for, Arrow's name."""
+    return _NAMES.get(kind, str(kind))
 
 
 def table_type(kind: pa.DataType) -> pa.DataType | None:

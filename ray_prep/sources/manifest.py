@@ -185,7 +185,7 @@ class Manifest:
             written = _as_written(image, base)
             if roles.split is None:
                 split = split_folder(_LEADING_DOTS.sub("", written))
-            yield Row(place, written if key is None else key, uri, version, label, split)
+            yield Row(place, written if key is None else _as_written(key, base), uri, version, label, split)
 
 
 def _carried(table: Table, batch: Batch, field: pa.Field) -> Sequence[Any] | None:

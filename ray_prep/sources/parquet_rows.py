@@ -14,6 +14,7 @@ from ray_prep.sources.columns import UNFIT, cast_array, table_type
 from ray_prep.sources.container import member_uri
 from ray_prep.sources.parquet_images import Roles, label_of, text_of
 from ray_prep.sources.table import first_unfit
+from ray_prep.storage import clean_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,6 +103,7 @@ class _Row:
         """
         if key is None:
             raise LimitError("annotation_invalid", "the column of ids is empty, and the key of each image comes from it")
+        key = clean_uri(key)
         self.key = key
         if key in seen:
             raise LimitError("duplicate_key", f"row {number} has the id of one before it in this file, which stays")

@@ -151,6 +151,8 @@ def test_explain_refuses_a_key_nobody_knows(collection: Collection) -> None:
     build(collection.recipe(), engine="local", workers=0)
     with pytest.raises(RecipeError, match="lists no such key; a key there is, for example, "):
         explain(str(file), "~~~", (), None, options)
+    with pytest.raises(RecipeError, match=r"^https://h/x: .* lists no such key"):
+        explain(str(file), "https://u:secret@h/x?sig=secret", (), None, options)
     text = explain(str(file), "cat/cut_short.jpg", (), None, options)
     assert "truncated" in text
     assert "has it among the rejections" in text

@@ -290,6 +290,8 @@ def test_secrets_are_cut_from_keys_and_uris(folder: Path) -> None:
     signed, local = _items(_manifest(folder, "l.csv", text, versions="never_changes"))
     assert signed.key == signed.uri == "https://host/a.jpg?v=2"
     assert (local.key, bool(local.version)) == ("q?token=1.jpg", True)
+    text = "uri,id\na.jpg,https://u:p@host/a.jpg?sig=s&v=2\nb.jpg,7?sig=1\n"
+    assert [item.key for item in _items(_manifest(folder, "m.csv", text))] == ["https://host/a.jpg?v=2", "7?sig=1"]
 
 
 @pytest.mark.parametrize("name", ["version", "etag", "sha256"])

@@ -108,6 +108,8 @@ def test_ids_are_keys(tmp_path: Path) -> None:
         ("a.parquet#3", "annotation_invalid"),
         ("z", ""),
     ]
+    write(tmp_path / "a.parquet", {"image": pictures(2), "id": ["s3://k:s@b/0.png?X-Amz-Signature=s", "s3://b/0.png"]})
+    assert reasons(read(tmp_path)) == [("s3://b/0.png", ""), ("s3://b/0.png", "duplicate_key")]
     assert len({item.uri for item, _ in found}) == 5
     write(tmp_path / "a.parquet", {"image": pictures(2), "sku": [7, 8], "fold": ["a", "b"], "kind": [b"cat", b"\xff"]})
     found = read(tmp_path, id="sku", split="fold", label="kind")
