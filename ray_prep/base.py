@@ -108,12 +108,20 @@ class Base:
 
     def has_rejections(self, rejections: Iterable[Rejection]) -> bool:
         """Return whether its list of rejections is this one, in whatever order."""
-        return _counted(self.rejections()) == _counted(rejections)
+        return _counted(map(astuple, self.rejections())) == _counted(map(astuple, rejections))
+
+    def new_among(self, rejections: Iterable[Rejection]) -> int:
+        """Return how many rejections it does not have: of another item, another version of it, or for another reason."""
+        return (_counted(map(_what_and_why, rejections)) - _counted(map(_what_and_why, self.rejections()))).total()
 
 
-def _counted(rejections: Iterable[Rejection]) -> Counter[bytes]:
-    """Count rejections by a short hash: there may be millions."""
-    return Counter(blake2b(repr(astuple(rejection)).encode("utf-8", "replace"), digest_size=12).digest() for rejection in rejections)
+def _what_and_why(rejection: Rejection) -> tuple[str, ...]:
+    return rejection.key, rejection.version, rejection.reason
+
+
+def _counted(facts: Iterable[tuple[object, ...]]) -> Counter[bytes]:
+    """Count what is told of rejections by short hashes: there may be millions."""
+    return Counter(blake2b(repr(told).encode("utf-8", "replace"), digest_size=12).digest() for told in facts)
 
 
 def read_base(uri: str, options: StorageOptions, store: Store, damage: dict[str, Damaged] | None = None) -> Base | None:

@@ -232,7 +232,6 @@ def _make(run: Run, work: Work, found: Survey, store: Store, base: Base | None, 
     for receipt in run.run_units(work, refs):
         tally.add(receipt, is_new=True)
     tally.reject(found.duplicates)
-    tally.rejected_new += found.new_duplicates
 
 
 def _prove_complete(recipe: Recipe, found: Survey, tally: Tally) -> None:
@@ -261,7 +260,8 @@ def _publish(run: Run, work: Work, found: Survey, tally: Tally, store: Store, ba
     shards = sorted(tally.shards, key=lambda made: made.shard.path)
     paths = {made.shard.path for made in shards}
     live = base.paths if base else set()
-    report = made_report(run, found, tally, version=-1 if base is None else base.version)
+    rejected_new = base.new_among(tally.rejections()) if base else tally.rejected
+    report = made_report(run, found, tally, rejected_new, version=-1 if base is None else base.version)
     kept = None if run.rebuild else base
     if kept and paths == live and kept.frozen == work.frozen and kept.has_rejections(tally.rejections()):
         return replace(report, is_published=False)

@@ -83,13 +83,14 @@ class BuildReport:
         return asdict(self)
 
 
-def made_report(run: Run, found: Survey, tally: Tally, version: int) -> BuildReport:
+def made_report(run: Run, found: Survey, tally: Tally, rejected_new: int, version: int) -> BuildReport:
     """Report a build that ran.
 
     Args:
         run: The build.
         found: What its source offers.
         tally: What its units made.
+        rejected_new: Rejections that the version before does not have.
         version: The dataset's version.
     """
     return BuildReport(
@@ -103,7 +104,7 @@ def made_report(run: Run, found: Survey, tally: Tally, version: int) -> BuildRep
         removed=found.removed,
         accepted=tally.accepted,
         rejected=tally.rejected,
-        rejected_new=tally.rejected_new,
+        rejected_new=rejected_new,
         rejected_by_reason=dict(sorted(tally.rejected_by_reason.items())),
         ignored=dict(sorted(found.ignored.items())),
         rows=tally.rows,

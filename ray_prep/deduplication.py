@@ -78,4 +78,3 @@ def _drop(
             same = "has the same key" if reason == "duplicate_key" else "has the same bytes"
             name = winner.uri if reason == "duplicate_key" else winner.key
             tally.reject([Rejection(loser.key, loser.uri, loser.version, "duplicates", reason, f"{name} {same} and stays")])
-            tally.rejected_new += 1

@@ -56,7 +56,6 @@ class Survey:
     Args:
         items: The items to have in the dataset, in order, `split` being the one they are assigned to.
         duplicates: Items whose key another holds.
-        new_duplicates: How many of them the published version does not know.
         counts: Items by split.
         told: Items by the split that the source itself tells, whatever the recipe makes of it.
         labels: Every label that occurs.
@@ -74,7 +73,6 @@ class Survey:
 
     items: Spool
     duplicates: list[Rejection] = field(default_factory=list)
-    new_duplicates: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     told: Counter[str] = field(default_factory=Counter)
     labels: set[str] = field(default_factory=set)
@@ -195,7 +193,6 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
             is_known, is_same = bool(versions), other.version in versions
             if is_known:
                 versions.remove(other.version if is_same else versions[-1])
-            found.new_duplicates += not is_known
             _count(found, is_known=is_known, is_same=is_same)
     found.removed += len(live)
     found.forgotten += len(rejected) + sum(map(len, duplicates.values()))

@@ -34,7 +34,6 @@ class Tally:
         self.examples: dict[str, str] = {}
         self.decoded = 0
         self.copied_rows = 0
-        self.rejected_new = 0
         self.source_bytes = 0
 
     def __enter__(self) -> Self:
@@ -54,7 +53,6 @@ class Tally:
         self.reject(receipt.rejections)
         if is_new:
             self.decoded += receipt.items
-            self.rejected_new += len(receipt.rejections)
             self.source_bytes += receipt.source_bytes
 
     def reject(self, rejections: Iterable[Rejection]) -> None:

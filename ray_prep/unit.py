@@ -265,9 +265,19 @@ def labelled(item: Item, work: Work) -> Item:
     """Return a container's member with the class that its number stands for.
 
     Raises:
-        RecipeError: Its label is not in the class list, which must be known before containers are read.
+        RecipeError: Its label is not in the class list, which must be known before containers are read; or a tar's number is the name
+            of a class at another place.
     """
-    if item.label is None or item.label in work.class_ids:
+    if item.label is None:
+        return item
+    if item.label in work.class_ids:
+        place = work.class_ids[item.label]
+        if item.label_id not in (None, place) and work.recipe.source.layout == "webdataset":
+            msg = (
+                f"classes: {item.uri} has the number {item.label}, which is a place in the list, counted from 0, and the class that is "
+                f"called {item.label!r} stands at place {place}; call classes by words, or put numbers at their own places"
+            )
+            raise RecipeError(msg)
         return item
     classes = work.frozen.classes
     if item.label_id is not None and (not classes or item.label_id < len(classes)):

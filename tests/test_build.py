@@ -386,6 +386,16 @@ def test_the_budget_refuses(collection: Any) -> None:
     assert read_refusal(open_store(str(collection.target))) is None
 
 
+def test_new_rejections_are_those_that_the_version_before_lacks(collection: Any) -> None:
+    """Whichever units ran: a refused build's are new to the first version, and old ones are not new for a neighbour's sake."""
+    with pytest.raises(RejectBudgetExceeded):
+        made(collection, checks={"max_rejected": 0.01})
+    assert (made(collection).rejected_new, made(collection).rejected_new) == (2, 0)
+    collection.write("cat/new.jpg", collection.pictures["cat/06.jpg"])
+    collection.write("cat/web_page.jpg", collection.pictures["dog/web_page.jpg"])
+    assert made(collection).rejected_new == 1
+
+
 def test_a_refusal_without_rejections_leaves_no_list(collection: Any) -> None:
     """Too few images, none of them rejected: there is nothing to list."""
     source = collection.manifest(["image", "pictures/cat/06.jpg"])

@@ -78,6 +78,8 @@ def test_numbers_of_classes_are_ids_and_get_names(collection: Collection) -> Non
     assert {(row["label"], row["label_id"]) for row in collection.rows(named).values()} == {("cat", 0), ("dog", 1), ("owl", 2)}
     assert verify(str(named), StorageOptions(), has_stored_sums=lambda _record: True).findings == []
     assert open_dataset(str(named)).classes == CLASSES
+    with pytest.raises(RecipeError, match=r"the class that is called '\d' stands at place \d"):
+        build(collection.recipe(collection.home / "shifted", source=source, classes=("1", "2", "3")), workers=0)
     text = _tars(collection, lambda name: name.split("/")[0])
     with pytest.raises(RecipeError, match="list every class in the recipe's `classes`"):
         build(collection.recipe(collection.home / "text", source=text), workers=0)

@@ -88,7 +88,7 @@ class Record:
         removed: Items the source no longer lists.
         accepted: Items that are in the table.
         rejected: Items that are not, with remembered ones.
-        rejected_new: Rejections of this build.
+        rejected_new: Rejections that the version before does not have: of another item, another version of it, or for another reason.
         rejected_by_reason: Rejections by reason code.
         ignored: Names in the source that were not listed, by suffix.
         rows: Rows of the table, copies included.
