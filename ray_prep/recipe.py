@@ -304,6 +304,8 @@ class Recipe:
 
 def _check_keys(data: Mapping[str, Any]) -> None:
     for key in data:
+        if key == "removed" and data[key] not in ("now", "at_compact"):
+            raise RecipeError(f"removed: should be now (at_compact is not available yet), got {data[key]!r}")
         if key in LATER_KEYS and not (key == "removed" and data[key] == "now"):
             raise RecipeError(f"{key}: this version of ray_prep cannot do it yet; leave it out")
         if key not in KEYS and key not in LATER_KEYS:

@@ -190,7 +190,8 @@ class Split:
         value = item.label if self.by == "label" and "label" not in item.columns else item.columns.get(self.by)
         if value is None:
             known = ", ".join(sorted(item.columns)) or "none"
-            msg = f"split.by: {item.key!r} has no value in column {self.by!r}; the source's columns are {known}"
+            hint = did_you_mean(self.by, ["key", "source", *item.columns])
+            msg = f"split.by: {item.key!r} has no value in column {self.by!r}; the source's columns are {known}{hint}"
             raise RecipeError(msg)
         # pandas writes whole numbers as floats where one is missing: it is the same group.
         return split_of(str(int(value) if isinstance(value, float) and value.is_integer() else value), self.ratios)

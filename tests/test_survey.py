@@ -184,6 +184,7 @@ def test_nothing_listed_is_no_survey() -> None:
         ("source", Item("a", "/1", ""), "'a' has none; name a split column"),
         ("source", Item("a", "/1", "", split="a/b"), "'a/b', which does not do as a name"),
         ("patient", Item("a", "/1", "", columns={"site": "x"}), "'a' has no value in column 'patient'; the source's columns are"),
+        ("sourc", Item("a", "/1", ""), r"the source's columns are none; did you mean 'source'\?"),
     ],
 )
 def test_an_item_without_a_split(by: str, item: Item, what: str) -> None:

@@ -87,7 +87,9 @@ class Resize:
         check_sides(self, "height", "width", "short_side", "long_side", low=1)
         ways = [self.height is not None or self.width is not None, *(way is not None for way in self._ways)]
         if sum(ways) != 1:
-            msg = "give exactly one of height and width, short_side, long_side, letterbox"
+            names = ("height", "width", "short_side", "long_side", "letterbox")
+            given = [name for name in names if getattr(self, name) is not None]
+            msg = f"give exactly one of height and width, short_side, long_side, letterbox; got {' and '.join(given) or 'none of them'}"
             raise ValueError(msg)
         if (self.height is None) != (self.width is None):
             msg = "height and width go together; to keep the aspect give short_side, long_side or letterbox"
