@@ -65,6 +65,7 @@ class Survey:
         unchanged: Items the published version knows as they are.
         added: Items it does not know.
         changed: Items it knows otherwise.
+        changes: By what these differ: their version, label or columns (where the version is the same), or split.
         removed: Published images that are no longer on offer.
         forgotten: Rejections that are no longer on offer.
         ignored: Files left out by suffix.
@@ -82,6 +83,7 @@ class Survey:
     unchanged: int = 0
     added: int = 0
     changed: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
     removed: int = 0
     forgotten: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
@@ -181,9 +183,12 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
             # Where the source does not tell the split, another one is the rule's doing (--rebuild), and none of the source's.
             is_moved = recipe.split.by == "source" and was.split != split
             is_same = (was.version, was.label) == (item.version, item.facts) and not is_moved
+            if not is_same:
+                found.changes["version" if was.version != item.version else "split" if is_moved else "label or columns"] += 1
         else:
             was = rejected.pop(item.key, None)
             is_same = was is not None and was.version == item.version
+            found.changes["version"] += was is not None and not is_same
         _count(found, is_known=was is not None, is_same=is_same)
         for other in holders[1:]:
             found.duplicates.append(
@@ -193,6 +198,7 @@ def _join(found: Survey, listed: Iterable[list[Item]], before: list[Item], recip
             is_known, is_same = bool(versions), other.version in versions
             if is_known:
                 versions.remove(other.version if is_same else versions[-1])
+                found.changes["version"] += not is_same
             _count(found, is_known=is_known, is_same=is_same)
     found.removed += len(live)
     found.forgotten += len(rejected) + sum(map(len, duplicates.values()))

@@ -53,6 +53,7 @@ class Outlook:
         unchanged: Of them, known to the published version as they are.
         added: New.
         changed: Known otherwise.
+        changes: By what these differ, most first.
         removed: Published, and no longer on offer.
         ignored: Files left out, by suffix.
         containers: Files that hold many images each, counted among `added` and `changed` as one; 0 where items are images.
@@ -62,6 +63,8 @@ class Outlook:
         units_to_run: Of them, those that are not done.
         items_to_run: Their items: all that is fetched and decoded.
         bytes: Stored bytes if every item is accepted: measured on a few where sizes vary or images are encoded.
+        rewriting: Stored bytes to make for each stored byte of images that were added, changed or removed; None where nothing is published
+            or nothing is to be made.
         trial: What a few of the items cost in this process; None where there is nothing to do.
         why: Why published rows would be made again, where they would.
         late_columns: Columns the source has gained and the table leaves out.
@@ -78,6 +81,7 @@ class Outlook:
     unchanged: int
     added: int
     changed: int
+    changes: Mapping[str, int]
     removed: int
     ignored: Mapping[str, int]
     containers: int
@@ -87,6 +91,7 @@ class Outlook:
     units_to_run: int
     items_to_run: int
     bytes: int
+    rewriting: float | None
     trial: Trial | None
     why: tuple[str, ...]
     late_columns: tuple[str, ...]
@@ -121,7 +126,7 @@ def outlook(recipe: Recipe) -> Outlook:
         why = _why(recipe, base, found, frozen) if base else []
         work = Work(recipe.data, recipe.folder, frozen, carried.serialize().to_pybytes(), "plan", made_with())
         cut = list(_units(work, found, base, store, is_done=base is not None and _is_up_to_date(base, found, frozen, why)))
-        to_run = [unit_items for unit_items, is_done in cut if not is_done]
+        to_run = [(split, count) for split, count, is_done in cut if not is_done]
         tried = (
             trial(recipe.freeze(frozen.mean, frozen.std) if frozen.mean else recipe, list(islice(found.items.items(), MOST_ITEMS)))
             if to_run and not recipe.source.is_container
@@ -129,6 +134,9 @@ def outlook(recipe: Recipe) -> Outlook:
         )
     # What containers hold is known when they are read.
     counts = {split: count for split, count in sorted(found.counts.items()) if split != EVERY}
+    stored = sum(_stored_bytes(recipe, split, tried) * count for split, count in counts.items())
+    made = sum(_stored_bytes(recipe, split, tried) * count for split, count in to_run if split != EVERY)
+    differing = found.added + found.changed + found.removed
     return Outlook(
         name=recipe.name,
         source=recipe.source.uri,
@@ -140,6 +148,7 @@ def outlook(recipe: Recipe) -> Outlook:
         unchanged=found.unchanged,
         added=found.added,
         changed=found.changed,
+        changes={name: count for name, count in found.changes.most_common() if count},
         removed=found.removed,
         ignored=dict(found.ignored.most_common()),
         containers=found.counts[EVERY],
@@ -147,8 +156,9 @@ def outlook(recipe: Recipe) -> Outlook:
         rows=sum(count * recipe.rows_per_item(split) for split, count in counts.items()),
         units=len(cut),
         units_to_run=len(to_run),
-        items_to_run=sum(to_run),
-        bytes=sum(_stored_bytes(recipe, split, tried) * count for split, count in counts.items()),
+        items_to_run=sum(count for _, count in to_run),
+        bytes=stored,
+        rewriting=made / (stored / sum(counts.values()) * differing) if base and made and differing else None,
         trial=tried,
         why=tuple(why),
         late_columns=tuple(late),
@@ -182,8 +192,8 @@ def _is_up_to_date(base: Base, found: Survey, frozen: Frozen, why: list[str]) ->
     return is_as_published and not why and not base.has_retries
 
 
-def _units(work: Work, found: Survey, base: Base | None, store: Store, *, is_done: bool) -> Iterator[tuple[int, bool]]:
-    """Yield each unit's number of items, and whether it is done: what an earlier build has finished is found, not made again.
+def _units(work: Work, found: Survey, base: Base | None, store: Store, *, is_done: bool) -> Iterator[tuple[str, int, bool]]:
+    """Yield each unit's split and number of items, and whether it is done: what an earlier build has finished is found, not made again.
 
     Raises:
         StorageError: A web server that a build would fetch from does not answer.
@@ -195,7 +205,7 @@ def _units(work: Work, found: Survey, base: Base | None, store: Store, *, is_don
         is_unit_done = is_done or (receipt is not None and attempts_to_add(receipt, retry_rejected=False) is None)
         if not is_unit_done:
             stores.greet(item.uri for item in unit.items if is_web(item.uri))
-        yield len(unit.items), is_unit_done
+        yield unit.split, len(unit.items), is_unit_done
 
 
 def _stored_bytes(recipe: Recipe, split: str, tried: Trial | None) -> int:
@@ -240,7 +250,9 @@ def outlook_text(found: Outlook) -> str:
     if found.version is None:
         lines.append("  nothing is published yet: all of them are added")
     else:
-        counts = f"{found.unchanged} unchanged, {found.added} added, {found.changed} changed, {found.removed} removed"
+        reasons = ", ".join(f"{count} in its {name}" for name, count in found.changes.items())
+        changed = f"{found.changed} changed" + (f" ({reasons})" if reasons else "")
+        counts = f"{found.unchanged} unchanged, {found.added} added, {changed}, {found.removed} removed"
         lines.append(f"  against version {found.version}: {counts}")
         lines += [f"  made again: {reason}" for reason in found.why]
         lines += [f"  left out: the source's new column {name}" for name in found.late_columns]
@@ -260,6 +272,8 @@ def _cost_lines(found: Outlook) -> Iterator[str]:
         yield "nothing to make: a build would decode no image"
         return
     yield f"to make: {found.units_to_run} of {found.units} units" + ("" if found.containers else f", {found.items_to_run} images")
+    if found.rewriting:
+        yield f"  rewrites {found.rewriting:.1f} bytes for each byte of images that were added, changed or removed"
     if found.trial:
         workers = len(os.sched_getaffinity(0))
         seconds = found.items_to_run * found.trial.item_s / workers + _START_S

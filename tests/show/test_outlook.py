@@ -85,6 +85,23 @@ def test_one_image_more_makes_one_unit_anew(collection: Collection) -> None:
     assert build(recipe, engine="local", workers=0).decoded == found.items_to_run
 
 
+def test_a_plan_says_why_and_how_much_is_rewritten(collection: Collection) -> None:
+    """By what changed images differ, and what is made anew for each that differs."""
+    lines = [f"pictures/{name},{name.split('/')[0]}" for name in sorted(collection.pictures)]
+    recipe = collection.recipe(source=collection.manifest(["image,label", *lines]))
+    assert outlook(recipe).rewriting is None
+    build(recipe, engine="local", workers=0)
+    os.utime(collection.home / lines[0].partition(",")[0], (1, 1))
+    lines[1:4] = [line.partition(",")[0] + ",owl" for line in lines[1:4]]
+    recipe = collection.recipe(source=collection.manifest(["image,label", *lines[:-1]]))
+    found = outlook(recipe)
+    assert (found.changes, found.removed) == ({"label or columns": 3, "version": 1}, 1)
+    assert found.rewriting == pytest.approx(found.items_to_run / 5)
+    text = outlook_text(found)
+    assert "0 added, 4 changed (3 in its label or columns, 1 in its version), 1 removed" in text
+    assert f"rewrites {found.rewriting:.1f} bytes for each byte" in text
+
+
 def test_bytes_of_encoded_images_are_measured(collection: Collection) -> None:
     """What a few images take says what all will: within a factor of two, where a fixed guess would be off by a hundred."""
     recipe = collection.recipe(output={"image": "png"})
