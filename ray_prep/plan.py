@@ -190,11 +190,14 @@ def units(recipe: Recipe, frozen: Frozen, found: Survey, kind: UnitKind, splits:
         kind: What the units do.
         splits: Which splits' items.
     """
+    frozen_ids = class_ids = frozen.class_ids
     for split in splits:
         typical = 1 if split == EVERY else typical_items(found.counts[split], item_bytes(recipe, split), recipe.output.shard_mb)
         fingerprint = recipe.whole_fingerprint if split == EVERY else recipe.fingerprint(split)
         for items in cut((item for item in found.items.items() if item.split == split), typical):
-            yield Unit(unit_id(kind, split, fingerprint, frozen.digest, items), split, tuple(items))
+            if not recipe.source.is_container:  # what labels a container holds is known when it is read
+                class_ids = {label: frozen_ids[label] for label in sorted({item.label for item in items if item.label is not None})}
+            yield Unit(unit_id(kind, split, fingerprint, frozen.digest(class_ids), items), split, tuple(items))
 
 
 def copy_units(recipe: Recipe, frozen: Frozen, shards: Mapping[str, Shard], losers: Mapping[str, Sequence[Holder]]) -> Iterator[Unit]:
@@ -209,7 +212,7 @@ def copy_units(recipe: Recipe, frozen: Frozen, shards: Mapping[str, Shard], lose
     for path, holders in sorted(losers.items()):
         split = shards[path].split
         items = tuple(Item(holder.key, path, holder.version) for holder in sorted(holders, key=lambda holder: (holder.key, holder.uri)))
-        yield Unit(unit_id("copy", split, recipe.fingerprint(split), frozen.digest, items), split, items)
+        yield Unit(unit_id("copy", split, recipe.fingerprint(split), frozen.digest({}), items), split, items)
 
 
 class PlanFiles:

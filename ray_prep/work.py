@@ -64,9 +64,18 @@ class Frozen:
         return cls(data["columns"], tuple(data["classes"]), data["split"], tuple(data["mean"]), tuple(data["std"]))
 
     @property
-    def digest(self) -> str:
-        """20 hex digits that change when any frozen value does; part of every unit's id."""
-        return sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:20]
+    def class_ids(self) -> dict[str, int]:
+        """A label's id: its place in the class list."""
+        return {name: place for place, name in enumerate(self.classes)}
+
+    def digest(self, class_ids: Mapping[str, int]) -> str:
+        """Return 20 hex digits that change when a frozen value does; part of every unit's id.
+
+        Args:
+            class_ids: Of the classes that the unit's rows may have. Another class that is appended changes no row of it.
+        """
+        known = self.to_dict() | {"classes": dict(class_ids)}
+        return sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,7 @@ class Work:
     @cached_property
     def class_ids(self) -> dict[str, int]:
         """A label's id: its place in the class list."""
-        return {name: place for place, name in enumerate(self.frozen.classes)}
+        return self.frozen.class_ids
 
 
 def plan_schema(carried: pa.Schema) -> pa.Schema:

@@ -231,6 +231,24 @@ def test_a_new_class_is_appended(collection: Any) -> None:
     assert collection.rows()["cat/06.jpg", 0]["label_id"] == 0
 
 
+def test_a_new_class_makes_no_other_unit_anew(collection: Any) -> None:
+    """An id that is appended changes no published row: what holds images of the class is made, the list grows, all else is found."""
+    source = {"uri": str(collection.folder), "layout": "class_folders"}
+    made(collection, source=source)
+    before = collection.shards()
+    grown = made(collection, source=source, classes=["cat", "dog", "owl", "yak"])
+    assert (grown.decoded, grown.unchanged, grown.is_published, collection.shards()) == (0, 42, True, before)
+    assert open_dataset(str(collection.target)).classes == ["cat", "dog", "owl", "yak"]
+    collection.write("yak/1.jpg", collection.pictures["cat/06.jpg"])
+    report = made(collection, source=source)
+    assert report.added == 1
+    assert report.decoded < report.listed
+    assert len(set(collection.shards()) - set(before)) <= 2
+    assert collection.rows()["yak/1.jpg", 0]["label_id"] == 3
+    made(collection, collection.home / "anew", source=source)
+    assert same_rows(collection.rows(), collection.rows(collection.home / "anew"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "what"),

@@ -182,7 +182,7 @@ def _why(recipe: Recipe, base: Base, found: Survey, frozen: Frozen) -> list[str]
         for split in sorted({*found.counts, *base.record.counts} - {EVERY})
         if base.record.fingerprints.get(split, recipe.fingerprint(split)) != recipe.fingerprint(split)
     ]
-    if len(frozen.classes) > len(base.frozen.classes):
+    if recipe.source.is_container and len(frozen.classes) > len(base.frozen.classes):
         why.append(f"new classes: {', '.join(frozen.classes[len(base.frozen.classes) :])}")
     return why
 
