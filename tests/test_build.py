@@ -386,6 +386,7 @@ def test_copies_without_their_original(collection: Any) -> None:
     assert {copy for (_, copy), row in rows.items() if row["split"] == "train"} == {1, 2}
     assert {copy for (_, copy), row in rows.items() if row["split"] == "val"} == {0}
     assert report.accepted == 40
+    assert [len(open_dataset(str(collection.target), split=split).stats.mean) for split in (None, "train", "val")] == [0, 0, 3]
 
 
 def test_the_budget_refuses(collection: Any) -> None:
