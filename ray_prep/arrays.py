@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 _FLOAT32_MAX = 3.4028234663852886e38
 
@@ -39,12 +39,12 @@ def exact_cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     return result
 
 
-def _check(values: Iterable[Any], kind: pa.DataType) -> None:
+def _check(values: Sequence[Any], kind: pa.DataType) -> None:
     if pa.types.is_struct(kind):
         for field in kind:
-            _check((value.get(field.name) for value in values if isinstance(value, dict)), field.type)
+            _check([value.get(field.name) for value in values if isinstance(value, dict)], field.type)
     elif pa.types.is_list(kind):
-        _check((inner for value in values if value is not None for inner in value), kind.value_type)
+        _check([inner for value in values if value is not None for inner in value], kind.value_type)
     elif fits := _FITS.get(kind):
         for value in values:
             if value is not None and not fits(value):

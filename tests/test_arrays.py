@@ -33,6 +33,7 @@ MOMENT = pa.timestamp("us", "UTC")
         ([1, 1.5], pa.list_(pa.int64())),
         ({"a": [0.5]}, pa.struct([("a", pa.list_(pa.int16()))])),
         ([{"a": 0.5}], pa.list_(pa.struct([("a", pa.int16())]))),
+        ([{"a": "x", "b": 1, "c": 0.5}], pa.list_(pa.struct([("a", pa.string()), ("b", pa.int64()), ("c", pa.int16())]))),
     ],
 )
 def test_what_does_not_fit_is_refused(value: Any, kind: pa.DataType) -> None:

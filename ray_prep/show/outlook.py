@@ -250,7 +250,7 @@ def outlook_text(found: Outlook) -> str:
     if found.version is None:
         lines.append("  nothing is published yet: all of them are added")
     else:
-        reasons = ", ".join(f"{count} in its {name}" for name, count in found.changes.items())
+        reasons = ", ".join(f"{count} in {name}" for name, count in found.changes.items())
         changed = f"{found.changed} changed" + (f" ({reasons})" if reasons else "")
         counts = f"{found.unchanged} unchanged, {found.added} added, {changed}, {found.removed} removed"
         lines.append(f"  against version {found.version}: {counts}")

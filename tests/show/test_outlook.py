@@ -98,7 +98,7 @@ def test_a_plan_says_why_and_how_much_is_rewritten(collection: Collection) -> No
     assert (found.changes, found.removed) == ({"label or columns": 3, "version": 1}, 1)
     assert found.rewriting == pytest.approx(found.items_to_run / 5)
     text = outlook_text(found)
-    assert "0 added, 4 changed (3 in its label or columns, 1 in its version), 1 removed" in text
+    assert "0 added, 4 changed (3 in label or columns, 1 in version), 1 removed" in text
     assert f"rewrites {found.rewriting:.1f} bytes for each byte" in text
 
 
