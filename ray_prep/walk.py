@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import cv2
 import numpy as np
 
-from ray_prep.errors import TransformError
+from ray_prep.errors import SampleError, TransformError
 from ray_prep.image.decode import decode
 from ray_prep.image.encode import ENCODINGS
 from ray_prep.image.header import check_limits, read_header
@@ -112,9 +112,7 @@ class Walk:
         full_size = None if image.shape[:2] == header.oriented_size else header.oriented_size
         return Sample(key, 0, image, full_size)
 
-    def stages(
-        self, split: str, key: str, data: bytes, header: Header, *, skips: bool = False, is_measured: bool = False
-    ) -> Iterator[Stage]:
+    def stages(self, split: str, key: str, data: bytes, header: Header, *, skips: bool = False) -> Iterator[Stage]:
         """Walk one picture; each stage is yielded as it is reached.
 
         Args:
@@ -123,7 +121,6 @@ class Walk:
             data: Its bytes.
             header: What stands in them.
             skips: Leave out `preprocessed` where only an original goes on from there: steps on both sides of it may then work together.
-            is_measured: Count the original where it is not stored, too.
 
         Raises:
             SampleError: The picture cannot go on; nothing that was yielded before may be kept.
@@ -136,33 +133,37 @@ class Walk:
         is_random = recipe.preprocess.is_random or recipe.finish.is_random
         rng = sample_rng(recipe.seed, key, 0) if is_random else _UNUSED
         count = len(recipe.preprocess.steps)
-        has_original = is_measured or recipe.copies.keep_original or not recipe.is_augmented(split)
         tap = self._first_float
         if skips and not recipe.is_augmented(split):
             original = self._whole[:tap](sample, rng)
             yield Stage("counted", original)
             yield self._stored(self._whole[tap:](original, rng))
             return
-        if has_original and tap < count:
+        if tap < count:
             sample = recipe.preprocess[:tap](sample, rng)
             yield Stage("counted", sample)
-            sample = recipe.preprocess[tap:](sample, rng)
-        else:
-            sample = recipe.preprocess(sample, rng)
+        sample = recipe.preprocess[tap if tap < count else 0 :](sample, rng)
         yield Stage("preprocessed", sample)
-        if has_original:
-            original = sample
-            if tap >= count:
-                original = recipe.finish[: tap - count](sample, rng)
-                yield Stage("counted", original)
-                yield self._stored(recipe.finish[tap - count :](original, rng))
-            else:
-                yield self._stored(recipe.finish(original, rng))
+        yield from self._original(sample, rng, is_stored=recipe.copies.keep_original or not recipe.is_augmented(split))
         if recipe.is_augmented(split):
             # A copy's own steps draw from its own stream, the shared preprocess keeps what it drew from the original's.
             for copy in range(1, recipe.copies.copies + 1):
                 rng = sample_rng(recipe.seed, key, copy)
                 yield self._stored(recipe.finish(recipe.augment(replace(sample, copy=copy), rng, records_all=True), rng))
+
+    def _original(self, sample: Sample, rng: np.random.Generator, *, is_stored: bool) -> Iterator[Stage]:
+        """Finish what was preprocessed: to its end, or only as far as it is counted, where that can be done at all."""
+        ahead = self._first_float - len(self.recipe.preprocess.steps)
+        if ahead >= 0:
+            try:
+                sample = self.recipe.finish[:ahead](sample, rng)
+            except SampleError:
+                if is_stored:
+                    raise
+                return  # copies may have another size, and are judged by themselves
+            yield Stage("counted", sample)
+        if is_stored:
+            yield self._stored(self.recipe.finish[max(0, ahead) :](sample, rng))
 
     def _stored(self, sample: Sample) -> Stage:
         """Return the last stage.
@@ -229,7 +230,7 @@ class Walk:
                         "height": image.shape[0],
                         "width": image.shape[1],
                         "channels": image.shape[2],
-                        "sums": sums if stage.sample.copy == 0 else None,
+                        "sums": None if rows else sums,
                         "params": applied_json(stage.sample.applied),
                     }
                 )
@@ -242,7 +243,7 @@ class Walk:
             SampleError: Why the item is rejected.
         """
         header = self.header(data)
-        stages = self.stages(split, item.key, data, header, skips=True, is_measured=True)
+        stages = self.stages(split, item.key, data, header, skips=True)
         counted = next(stage for stage in stages if stage.name == "counted")
         return integer_sums(counted.sample.image)
 

@@ -91,6 +91,19 @@ def test_sums_are_of_the_pixels_before_any_float_step() -> None:
     assert early.measured("train", Item("a", "/s/a", "v"), jpeg(80, 100)) == rows(whole)[0]["sums"]
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_an_original_that_is_not_kept_is_counted(early: bool) -> None:  # noqa: FBT001
+    """Its sums stand on its first copy, wherever the first float step is; where it cannot be finished, copies are judged by themselves."""
+    sections = {"preprocess": [{"resize": {"short_side": 32}}, "to_float"]} if early else {"finish": [*CROP, "to_float"]}
+    kept = rows(walk(augment={"copies": 2, "transforms": RANDOM[:1]}, **sections))
+    alone = rows(walk(augment={"copies": 2, "transforms": RANDOM[:1], "keep_original": False}, **sections))
+    assert [row["sums"] for row in alone] == [kept[0]["sums"], None]
+    assert [row["image"].tobytes() for row in alone] == [row["image"].tobytes() for row in kept[1:]]
+    enlarging = {"copies": 1, "transforms": [{"Resize": {"height": 64, "width": 64}}], "keep_original": False}
+    large = walk(preprocess=[], finish=[{"center_crop": {"height": 64, "width": 64}}], augment=enlarging)
+    assert [(row["copy"], row["sums"]) for row in rows(large, data=jpeg(40, 50))] == [(1, None)]
+
+
 def test_params_tell_of_fixed_steps_too() -> None:
     """What is done to every copy in the same way is done to it as well; not what p: 0 never does, nor what finish does to all rows."""
     steps = [{"HorizontalFlip": {"p": 1}}, {"Rotate": {"p": 1, "limit": 20}}, {"flip": "vertical"}, {"VerticalFlip": {"p": 0}}]

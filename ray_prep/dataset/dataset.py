@@ -102,7 +102,7 @@ class Dataset:
         """Counts, and the pixels' pooled mean and standard deviation, over the splits that were opened."""
         splits = self.splits
         counts = {split: self.record.counts[split] for split in splits if split in self.record.counts}
-        # Where a split's originals were not kept, the others' pixels do not speak for them.
+        # Where no original of a split was counted, the others' pixels do not speak for them.
         is_known = self.record.sums.keys() >= counts.keys()
         mean, std = pooled(add_sums(self.record.sums[split] for split in counts) if is_known else ())
         return Stats(len(self), sum(sum(classes.values()) for classes in counts.values()), mean, std, counts)

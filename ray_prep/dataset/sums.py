@@ -19,8 +19,8 @@ class Stats:
     Args:
         rows: Rows, copies included.
         images: Accepted items.
-        mean: Mean of each channel over the originals' pixels before any float step, in [0, 1]; empty where there is no original, or
-            where a split has none (`keep_original: false`).
+        mean: Mean of each channel over the originals' pixels before any float step, in [0, 1]; empty where none of
+            some split was counted.
         std: Standard deviation of each channel, as mean.
         counts: Accepted items by split and class; the class of items without a label is "".
     """
