@@ -16,6 +16,7 @@ from ray_prep.base import Base, read_base
 from ray_prep.build_report import RECORDED, BuildReport, made_report, unchanged_report
 from ray_prep.checks import Outcome, check
 from ray_prep.containers import count_members, survey_containers
+from ray_prep.dataset.log import published_as
 from ray_prep.dataset.record import BUILDS_FOLDER, TRAINING, Record, remove_refusal, write_record, write_refusal
 from ray_prep.dataset.schema import PARTITION, delta_schema, table_schema
 from ray_prep.dataset.sums import add_sums, pooled
@@ -85,14 +86,15 @@ def build(
     if workers is not None:
         workers = whole_number("--workers", workers)
     choose_engine(engine, address, workers)  # a wrong one is wrong on a night without work, too
-    with ExitStack() as stack:
-        run = Run(recipe, engine, address, workers, limit, retry_rejected, rebuild, progress or Silence(), stack)
-        try:
+    stack = ExitStack()
+    run = Run(recipe, engine, address, workers, limit, retry_rejected, rebuild, progress or Silence(), stack)
+    try:
+        with stack:
             return _build(run)
-        except KeyboardInterrupt:
-            if run.published is not None:
-                raise Interrupted(f"interrupted, but version {run.published} was published before; ray-prep log shows it") from None
-            raise Interrupted(f"interrupted: nothing was published{run.kept}") from None
+    except KeyboardInterrupt:
+        if run.published is not None:
+            raise Interrupted(f"interrupted, but version {run.published} was published before; ray-prep log shows it") from None
+        raise Interrupted(f"interrupted: nothing was published{run.kept}") from None
 
 
 def _build(run: Run) -> BuildReport:
@@ -277,15 +279,20 @@ def _publish(run: Run, work: Work, found: Survey, tally: Tally, store: Store, ba
         recipe=recipe.data,
         limit=run.limit,
     )
-    version = commit(
-        uri,
-        options,
-        delta_schema(table_schema(recipe.image_column, work.carried_schema)),
-        None if base is None else base.version,
-        [made.shard for made in shards if run.rebuild or made.shard.path not in live],
-        sorted(live - paths),
-        write_record(store, run.build_id, record, tally.rejections(), shards),
-        mode="overwrite" if run.rebuild and base else "append",
-    )
-    run.published = version
-    return replace(report, version=version, seconds=run.elapsed_s)
+    base_version = None if base is None else base.version
+    path = write_record(store, run.build_id, record, tally.rejections(), shards)
+    try:
+        run.published = commit(
+            uri,
+            options,
+            delta_schema(table_schema(recipe.image_column, work.carried_schema)),
+            base_version,
+            [made.shard for made in shards if run.rebuild or made.shard.path not in live],
+            sorted(live - paths),
+            path,
+            mode="overwrite" if run.rebuild and base else "append",
+        )
+    except KeyboardInterrupt:  # the commit may be in
+        run.published = published_as(store, path, base_version)
+        raise
+    return replace(report, version=run.published, seconds=run.elapsed_s)

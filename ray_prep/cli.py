@@ -16,6 +16,7 @@ import typer
 
 from ray_prep.errors import RayPrepError, RecipeError
 from ray_prep.json_file import check_json_file, write_json_file
+from ray_prep.pipe import open_streams
 from ray_prep.printable import printable
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def files(
     """List the files of a version: what to hand to any other tool."""
     from ray_prep.dataset.calls import file_calls
 
-    _say(file_calls(_open(target, endpoint, version, split), form).rstrip("\n"))
+    if calls := file_calls(_open(target, endpoint, version, split), form).rstrip("\n"):
+        _say(calls)
 
 
 @app.command()
@@ -260,7 +262,7 @@ def _say(text: str) -> None:
 
 def _complain(text: str, *, has_trace: bool = False) -> None:
     """Print an error; the exit code tells it too, should nobody read it."""
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         if has_trace and _Debug.is_on:
             traceback.print_exc()
         sys.stderr.write(f"ray-prep: {printable(text, kept=chr(10))}\n")
@@ -327,11 +329,12 @@ def stop_on_signal(_signal: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run as a program. A termination signal (a cluster taking the node back, a timeout) stops a build as Ctrl-C does."""
+    open_streams()
     signal.signal(signal.SIGTERM, stop_on_signal)
     code = run()
     # All is closed by now. Taking Arrow, OpenCV and Ray apart module by module, as the interpreter would, lasts up to a second.
     atexit._run_exitfuncs()
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)

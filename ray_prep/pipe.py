@@ -26,12 +26,29 @@ def send(file: IO[bytes], message: object) -> None:
     file.flush()
 
 
+def open_streams() -> None:
+    """Lead standard streams that are closed nowhere, or the next file that is opened would take their numbers and be written into."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number)  # child processes have it, too
+            if nowhere != number:
+                os.close(nowhere)
+            else:
+                os.set_inheritable(number, True)  # noqa: FBT003
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115  as long as the process
+
+
 def reserve_pipes() -> tuple[Receiver, IO[bytes]]:
     """Keep a child's standard input and output for messages alone; return their ends.
 
     What Python code prints goes to standard error. What C libraries write there goes nowhere: libjpeg has a line for each damaged
     picture (OpenCV 5.0), and what matters of that comes back as a rejection.
     """
+    open_streams()
     requests, replies = Receiver(os.dup(0)), os.fdopen(os.dup(1), "wb")
     sys.stderr = sys.stdout = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25
 # What the system says of a disk, and not of a process that could not be started or a connection.
-_DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
+_DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG})
 # A sign of life this often while storage takes a shard.
 _WAIT_S = 2.0
 # So many pictures that are not there, and none that is: that is no fault of theirs, the source's place is wrong or was emptied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ray_prep.build import BuildReport, Silence
 from ray_prep.checks import Outcome, max_drop, max_rejected
 from ray_prep.dataset.record import read_refusal
 from ray_prep.dataset.verify import verify
+from ray_prep.engines.local import Local
 from ray_prep.errors import CheckFailed, Conflict, Interrupted, RayPrepError, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.plan import PlanFiles
 from ray_prep.sections import Checks
@@ -548,6 +550,21 @@ def test_of_two_builds_the_second_to_publish_loses(collection: Any, *, is_first:
     after = open_dataset(str(collection.target))
     assert after.version == (0 if is_first else 1)
     assert {copy for _, copy in collection.rows()} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("owner", "name"), [(sys.modules["ray_prep.build"], "commit"), (Local, "close")])
+def test_an_interrupt_after_the_commit_says_so(collection: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """Ctrl-C just when the commit is in, or while workers are let go: exit 4 names the version that is there."""
+    done = getattr(owner, name)
+
+    def interrupted(*given: Any, **named: Any) -> None:
+        done(*given, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(Interrupted, match="interrupted, but version 0 was published before"):
+        build(collection.recipe(), engine="local", workers=0)
+    assert open_dataset(str(collection.target)).version == 0
 
 
 class StoppedAtTheThirdUnit(Silence):

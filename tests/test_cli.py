@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -361,6 +362,17 @@ def test_output_that_nobody_reads_on(collection: Any, arguments: str, code: int)
         assert open_dataset(str(collection.target)).version == 1
     if "--json" in arguments:
         assert json.loads(report.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_closed_streams_change_nothing(collection: Any, closed: str, workers: str) -> None:
+    """As a scheduler may start it: the build is published, its workers live, and no file takes a stream's number."""
+    command = shlex.join(_command("build", str(collection.file()), "--workers", workers))
+    assert subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, check=False).returncode == 0
+    assert open_dataset(str(collection.target)).version == 0
+    assert subprocess.run(["sh", "-c", f"{shlex.join(_command('log', str(collection.target)))} {closed}"], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("command", ["build", "plan", "preview"])

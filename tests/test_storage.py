@@ -242,6 +242,21 @@ def test_listing_is_sorted_recursive_and_below_a_folder(tmp_path: Path) -> None:
     assert list(store.list("none")) == []
 
 
+def test_a_path_too_long_to_open_is_no_silence(tmp_path: Path) -> None:
+    """Its folder names it, so that it is there; nothing is left out of a listing without a word."""
+    name = "d" * 240
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(18):
+        os.mkdir(name, dir_fd=folder)
+        inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    with pytest.raises(StorageError, match=r"d: File name too long$"):
+        list(open_store(str(tmp_path)).list())
+
+
 def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
     """Links to files and folders count as what they lead to; a folder within itself is not entered again; a dead link is listed empty."""
     store = open_store(str(tmp_path / "root"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ray_prep.errors import StorageError
+from ray_prep.storage import clean_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +86,7 @@ class Commit:
 
 def no_dataset(uri: str) -> StorageError:
     """Return the error of whoever looks for a dataset where none is."""
-    return StorageError(f"{uri}: there is no dataset (no {LOG_FOLDER}); is the path right, and has a build been published?")
+    return StorageError(f"{clean_uri(uri)}: there is no dataset (no {LOG_FOLDER}); is the path right, and has a build been published?")
 
 
 def read_commit(store: Store, version: int) -> Commit | None:
@@ -104,6 +106,23 @@ def read_commit(store: Store, version: int) -> Commit | None:
         bool(counts[b"metaData"] or counts[b"protocol"]),
         {name: value for name, value in info.items() if isinstance(value, str) and name != "operation"},
     )
+
+
+def published_as(store: Store, record: str, base_version: int | None) -> int | None:
+    """Return the version whose commit names a record; None where none after the base does, or storage does not tell.
+
+    Args:
+        store: The table's folder.
+        record: Path of the record.
+        base_version: The version that the commit was to follow; None: there was no table.
+    """
+    version = 0 if base_version is None else base_version + 1
+    with suppress(StorageError):
+        while (found := read_commit(store, version)) is not None:
+            if found.record == record:
+                return version
+            version += 1
+    return None
 
 
 def record_at(store: Store, version: int) -> str | None:

@@ -24,7 +24,7 @@ from ray_prep.dataset.shard_check import Expected, ShardCheck, check_shard
 from ray_prep.dataset.shard_reader import ahead
 from ray_prep.dataset.table import open_table
 from ray_prep.errors import RecipeError, StorageError
-from ray_prep.storage import is_local, open_store
+from ray_prep.storage import clean_uri, is_local, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,6 +68,7 @@ def verify(
         RecipeError: There is no such version, or the table was not made by ray_prep.
         StorageError: There is no table, or storage is unreachable or refuses.
     """
+    uri = clean_uri(uri)
     store = open_store(uri, options)
     if not is_local(uri):
         store.check(writing=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Protocol
 
 from ray_prep.errors import RecipeError, did_you_mean
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from ray_prep.messages import Failure, Tick, UnitRef
     from ray_prep.receipt import Receipt
     from ray_prep.work import Work
+
+
+# `local` and `auto` are Ray's own words.
+_ADDRESS = re.compile(r"(ray://)?[^\s:/]+:\d+|(ray://)?\[[0-9A-Fa-f:.%]+\]:\d+|auto|local")
 
 
 class Engine(Protocol):
@@ -70,6 +75,9 @@ def choose_engine(name: str, address: str | None = None, workers: int | None = N
         raise RecipeError(f"--workers {workers}: should be 0 (in this process) or more")
     if name == "local" and address:
         raise RecipeError(f"--address {address}: is a Ray cluster's, and the engine is local; leave one of them out")
+    if address is not None and not _ADDRESS.fullmatch(address):
+        hint = "; that is where jobs are submitted (ray job submit --address …)" if address.startswith(("http://", "https://")) else ""
+        raise RecipeError(f"--address {address}: a cluster's is HOST:PORT (6379 as a rule), ray://HOST:PORT or auto{hint}")
     if name == "ray" and workers == 0:
         raise RecipeError("--workers 0: runs in this process, which Ray cannot; use --engine local")
     return name

@@ -100,6 +100,8 @@ class LocalStore:
                 try:
                     status = os.stat(path)
                 except OSError as error:
+                    if error.errno == errno.ENAMETOOLONG:  # it is there: the folder has just named it
+                        raise _fault(path, error) from error
                     if error.errno not in _NOTHING_THERE:
                         refuse(below + name)
                     elif os.path.islink(path):

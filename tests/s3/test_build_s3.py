@@ -202,6 +202,12 @@ def test_secrets_are_in_nothing(collection: Any, faulty_proxy: Any, moto_server:
     faulty_proxy.answer(403, times=100, method="PUT", code="AccessDenied")
     refused, more = command(collection, made, capsys, "--set", f"output.uri=s3://{bucket}/refused")
     assert refused == 3
+    for looked_at in ("dataset", "nothing"):
+        for name, *key in (("log",), ("verify",), ("files",), ("rejects",), ("explain", "https://x:hunter22pass@h/k?sig=abcdefsecret")):
+            target = f"s3://someone:hunter22pass@{bucket}/{looked_at}?sig=abcdefsecret"
+            run([name, target, *key, "--endpoint", moto_server.endpoint])
+            told = capsys.readouterr()
+            more += told.out + told.err
     store = open_store(f"s3://{bucket}/dataset", made.source.storage_options)
     left = [store.get(entry.path) for entry in store.list() if not entry.path.endswith(".csv")]
     everything = (
