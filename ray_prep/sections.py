@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ctypes import c_float
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,6 +86,7 @@ class Filter:
         for name, limit in self.thresholds.items():
             side, _, score = name.partition("_")
             value = scores[score]
+            limit = c_float(limit).value  # as scores are: what is stored as the limit is within it
             if value < limit if side == "min" else value > limit:
                 asked = f"asks for {limit:g} or more" if side == "min" else f"allows {limit:g} at the most"
                 raise LimitError("score", f"a {score} of {value:.4g}; filter.{name} {asked}")

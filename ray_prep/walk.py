@@ -93,14 +93,14 @@ class Walk:
         check_limits(header, max_pixels=self.recipe.decode.max_pixels, min_side=limits.min_side, max_aspect=limits.max_aspect)
         return header
 
-    def decoded(self, key: str, data: bytes, header: Header) -> Sample:
+    def decoded(self, split: str, key: str, data: bytes, header: Header) -> Sample:
         """Return the upright picture, at a fraction of its size where the first step shrinks it anyway and scores need no more.
 
         Raises:
             DecodeError: The bytes make no whole picture.
         """
         first = self.recipe.preprocess.steps[:1]
-        if not first and self.recipe.copies.copies == 0:  # with copies, `augment` comes first for some
+        if not first and not self.recipe.is_augmented(split):  # elsewhere `augment` comes first for copies
             first = self.recipe.finish.steps[:1]
         at_least = None
         if self.recipe.decode.jpeg_scaling == "auto" and first and (ask := getattr(first[0].transform, "decode_at_least", None)):
@@ -126,7 +126,7 @@ class Walk:
             SampleError: The picture cannot go on; nothing that was yielded before may be kept.
         """
         recipe = self.recipe
-        sample = self.decoded(key, data, header)
+        sample = self.decoded(split, key, data, header)
         scores = measure(sample.image, recipe.measured_scores) if recipe.measured_scores else {}
         yield Stage("decoded", sample, scores)
         recipe.filter.check_scores(scores)

@@ -19,6 +19,7 @@ from ray_prep.recipe import Recipe
 from ray_prep.recipe_schema import recipe_schema
 from ray_prep.reproduction import reproduce
 from ray_prep.sample import Item
+from ray_prep.sections import Filter
 from ray_prep.show.explain import explain
 from ray_prep.show.preview import preview, walked
 from ray_prep.storage import StorageOptions, open_store
@@ -88,7 +89,7 @@ def test_scores_keep_a_large_jpeg_large_enough() -> None:
     """`jpeg_scaling` decodes no smaller than scores need, so that it changes them by little; without scores nothing changes."""
     data = bytes(cv2.imencode(".jpg", picture(1500, 2000), [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
     plain, scored, exact = walk(), walk(scores=list(SCORES)), walk(scores=list(SCORES), decode={"jpeg_scaling": "exact"})
-    sizes = [made.decoded("a", data, made.header(data)).image.shape[:2] for made in (plain, scored, exact)]
+    sizes = [made.decoded("train", "a", data, made.header(data)).image.shape[:2] for made in (plain, scored, exact)]
     assert sizes == [(188, 250), (750, 1000), (1500, 2000)]
     ours, known = (rows(made, data)[0]["scores"] for made in (scored, exact))
     assert ours == pytest.approx(known, rel=0.03, abs=0.01)
@@ -166,3 +167,12 @@ def test_editors_know_the_names() -> None:
     properties = recipe_schema()["properties"]
     assert properties["scores"]["items"] == {"enum": ["sharpness", "brightness", "contrast"]}
     assert {"min_sharpness", "min_brightness", "max_brightness", "min_contrast"} <= properties["filter"]["properties"].keys()
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+def test_a_score_at_its_limit_is_within_it(tenths: int) -> None:
+    """Scores are float32, and 0.6 is another number there."""
+    limits = Filter(max_brightness=tenths / 10, min_brightness=tenths / 10)
+    limits.check_scores({"brightness": float(np.float32(tenths / 10))})
+    with pytest.raises(LimitError):
+        limits.check_scores({"brightness": float(np.float32(tenths / 10 + 1e-6))})

@@ -131,13 +131,19 @@ def test_a_large_picture_is_decoded_smaller_where_a_resize_comes_first() -> None
     """`jpeg_scaling: auto` spares pixels where the first step shrinks; `exact`, or another first step, does not."""
     data = jpeg(640, 800)
     scaled = walk()
-    sample = scaled.decoded("a", data, scaled.header(data))
+    sample = scaled.decoded("train", "a", data, scaled.header(data))
     assert sample.image.shape[:2] < (640, 800)
     assert (sample.full_size, sample.height, sample.width) == ((640, 800), 640, 800)
     exact = walk(decode={"jpeg_scaling": "exact"})
-    assert exact.decoded("a", data, exact.header(data)).image.shape == (640, 800, 3)
+    assert exact.decoded("train", "a", data, exact.header(data)).image.shape == (640, 800, 3)
     other = walk(preprocess=[{"flip": "horizontal"}, {"resize": {"short_side": 32}}])
-    assert other.decoded("a", data, other.header(data)).image.shape == (640, 800, 3)
+    assert other.decoded("train", "a", data, other.header(data)).image.shape == (640, 800, 3)
+    copies = {"copies": 1, "transforms": [{"HorizontalFlip": {"p": 1}}]}
+    finish = [{"resize": {"height": 24, "width": 24}}]
+    alone, beside = walk(preprocess=[], finish=finish), walk(preprocess=[], finish=finish, augment=copies, split={"train": 0.5, "val": 0.5})
+    # What is made of a split without copies does not depend on other splits' copies.
+    assert np.array_equal(rows(alone, data=data)[0]["image"], rows(beside, split="val", data=data)[0]["image"])
+    assert beside.decoded("train", "a", data, beside.header(data)).image.shape == (640, 800, 3)
     row = rows(scaled, data=data)[0]
     assert (row["source_height"], row["source_width"], row["image"].shape) == (640, 800, (24, 24, 3))
     difference = row["image"].astype(int) - rows(exact, data=data)[0]["image"]

@@ -91,7 +91,21 @@ def _depth(image_format: str, data: bytes, image: ImageFile.ImageFile) -> _Depth
         return _Depth(65535, low="L" if kind in (2, 6) else None)
     if image_format == "tiff":
         return _tiff_depth(image)
+    if image_format == "jpeg2000":
+        _check_jpeg2000(data, image.mode)
     return _Depth(65535 if image.mode.startswith("I") else 255)
+
+
+def _check_jpeg2000(data: bytes, mode: str) -> None:
+    """Refuse depths that Pillow 13 gets wrong: it rounds deeper samples up beyond their byte (white becomes 0), and shifts shallower ones.
+
+    The depth of each component stands in the SIZ marker segment (ISO/IEC 15444-1, A.5.1): 7 bits, less one.
+    """
+    start = data.find(b"\xff\x4f\xff\x51")
+    count = int.from_bytes(data[start + 40 : start + 42], "big")
+    depths = {(depth & 0x7F) + 1 for depth in data[start + 42 : start + 42 + 3 * count : 3]}
+    if start >= 0 and depths != {8} and not (mode.startswith("I") and min(depths) > 9):
+        raise DecodeError("unsupported", f"JPEG 2000 of {max(depths)} bits a channel, which is not decoded; convert it to PNG")
 
 
 def _tiff_depth(image: Any) -> _Depth:

@@ -162,14 +162,14 @@ class Augmentation:
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # what Albumentations takes and cannot use
             raise RecipeError(f"it cannot work with these parameters: {type(error).__name__}: {error}") from None
         if made.height.low * made.width.low <= _MOST_TRIED_PX**2:
-            self._try(spec)
+            self._try(spec, made.channels)
         return made
 
-    def _try(self, spec: Spec) -> None:
+    def _try(self, spec: Spec, channels: int) -> None:
         """Apply it once to an image of noise: some parameters Albumentations takes and then fails on with every image.
 
         Raises:
-            RecipeError: It fails, or makes values that are not finite.
+            RecipeError: It fails, makes values that are not finite, or other channels than it should.
         """
         sides = [
             min(max(side.low, least, _TRIED_PX), side.high or MAX_SIDE_PX, _MOST_TRIED_PX)
@@ -184,11 +184,13 @@ class Augmentation:
             low, high = spec.value_range or (-2.0, 2.0)
             image = (image * np.float32((high - low) / 255) + np.float32(low)).astype(np.float32)
         try:
-            self.apply(Sample("tried", 1, image), rng, is_forced=True)
+            result = self.apply(Sample("tried", 1, image), rng, is_forced=True).image
         except (LimitError, MemoryError):  # this size is too small, or this machine; of others nothing is known
             return
         except TransformError as error:
             raise RecipeError(f"it cannot work with these parameters: {error.message}") from None
+        if result.shape[2] != channels:
+            raise RecipeError(f"it cannot work with these parameters: they make {result.shape[2]} channels of {spec.channels}")
         self._tried.add(tried)
 
     @cached_property

@@ -403,3 +403,17 @@ def test_limits_and_decoding_agree_on_what_is_upright(write_exif: Writer) -> Non
     header = read_header(data)
     check_limits(header, max_pixels=10_000, min_side=48, max_aspect=2)
     assert opened(data).shape[:2] == header.oriented_size == (80, 48)
+
+
+@pytest.mark.parametrize("depth", [1, 7, 9, 10, 16])
+def test_depths_of_jpeg_2000_that_pillow_gets_wrong_are_refused(depth: int) -> None:
+    """Pillow 13 makes black of white there; grey of 16 bits it reads right."""
+    data = bytearray(WHOLE["jpeg2000"])
+    start = data.index(b"\xff\x4f\xff\x51") + 42
+    data[start : start + 9 : 3] = bytes([depth - 1]) * 3
+    with pytest.raises(DecodeError, match=f"JPEG 2000 of {depth} bits a channel") as caught:
+        decode(bytes(data), read_header(bytes(data)), Decode())
+    assert caught.value.reason == "unsupported"
+    deep = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 65535, np.uint16)).save(deep, "JPEG2000")
+    assert decode(deep.getvalue(), read_header(deep.getvalue()), Decode(color="gray")).min() == 255

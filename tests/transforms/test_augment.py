@@ -328,9 +328,11 @@ def test_floats_may_become_any_of_their_kind() -> None:
     [
         ("Normalize", {"mean": [0.5, 0.5, 0.5], "std": [0, 0, 0]}, "values that are not finite"),
         ("Pad", {"padding": -3}, "it cannot work with these parameters"),
+        ("PixelDropout", {"drop_value": [1, 2, 3]}, "they make 3 channels of 1"),
     ],
 )
 def test_parameters_that_can_never_work_are_refused(name: str, given: dict[str, Any], what: str) -> None:
     """Albumentations takes them, and fails on every image, or stores infinities: a wrong recipe fails before any work."""
+    channels = 1 if name == "PixelDropout" else 3
     with pytest.raises(RecipeError, match=what):
-        chain({name: {**given, "p": 1}}).specs(Spec(Interval.exactly(32), Interval(16), 3, "uint8", (0.0, 255.0)))
+        chain({name: {**given, "p": 1}}).specs(Spec(Interval.exactly(32), Interval(16), channels, "uint8", (0.0, 255.0)))
