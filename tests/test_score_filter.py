@@ -72,7 +72,7 @@ def test_limits_hold_at_the_stored_value() -> None:
     for name, side in (("sharpness", "min"), ("brightness", "min"), ("brightness", "max"), ("contrast", "min")):
         limit = scores[name]
         assert rows(walk(filter={f"{side}_{name}": limit}), data)
-        beyond = float(np.nextafter(limit, 2 if side == "min" else -1))
+        beyond = float(np.nextafter(np.float32(limit), np.float32(2 if side == "min" else -1)))  # the next score that there is
         told = rf"a {name} of [\d.]+; filter\.{side}_{name} (asks for|allows) [\d.]+ (or more|at the most)"
         with pytest.raises(LimitError, match=told) as caught:
             rows(walk(filter={f"{side}_{name}": beyond}), data)
