@@ -112,7 +112,9 @@ class Walk:
         full_size = None if image.shape[:2] == header.oriented_size else header.oriented_size
         return Sample(key, 0, image, full_size)
 
-    def stages(self, split: str, key: str, data: bytes, header: Header, *, skips: bool = False) -> Iterator[Stage]:
+    def stages(
+        self, split: str, key: str, data: bytes, header: Header, *, skips: bool = False, is_measured: bool = False
+    ) -> Iterator[Stage]:
         """Walk one picture; each stage is yielded as it is reached.
 
         Args:
@@ -121,6 +123,7 @@ class Walk:
             data: Its bytes.
             header: What stands in them.
             skips: Leave out `preprocessed` where only an original goes on from there: steps on both sides of it may then work together.
+            is_measured: Whether the original must be counted, stored or not.
 
         Raises:
             SampleError: The picture cannot go on; nothing that was yielded before may be kept.
@@ -144,21 +147,22 @@ class Walk:
             yield Stage("counted", sample)
         sample = recipe.preprocess[tap if tap < count else 0 :](sample, rng)
         yield Stage("preprocessed", sample)
-        yield from self._original(sample, rng, is_stored=recipe.copies.keep_original or not recipe.is_augmented(split))
+        is_stored = recipe.copies.keep_original or not recipe.is_augmented(split)
+        yield from self._original(sample, rng, is_stored=is_stored, is_needed=is_stored or is_measured)
         if recipe.is_augmented(split):
             # A copy's own steps draw from its own stream, the shared preprocess keeps what it drew from the original's.
             for copy in range(1, recipe.copies.copies + 1):
                 rng = sample_rng(recipe.seed, key, copy)
                 yield self._stored(recipe.finish(recipe.augment(replace(sample, copy=copy), rng, records_all=True), rng))
 
-    def _original(self, sample: Sample, rng: np.random.Generator, *, is_stored: bool) -> Iterator[Stage]:
+    def _original(self, sample: Sample, rng: np.random.Generator, *, is_stored: bool, is_needed: bool) -> Iterator[Stage]:
         """Finish what was preprocessed: to its end, or only as far as it is counted, where that can be done at all."""
         ahead = self._first_float - len(self.recipe.preprocess.steps)
         if ahead >= 0:
             try:
                 sample = self.recipe.finish[:ahead](sample, rng)
             except SampleError:
-                if is_stored:
+                if is_needed:
                     raise
                 return  # copies may have another size, and are judged by themselves
             yield Stage("counted", sample)
@@ -243,7 +247,7 @@ class Walk:
             SampleError: Why the item is rejected.
         """
         header = self.header(data)
-        stages = self.stages(split, item.key, data, header, skips=True)
+        stages = self.stages(split, item.key, data, header, skips=True, is_measured=True)
         counted = next(stage for stage in stages if stage.name == "counted")
         return integer_sums(counted.sample.image)
 

@@ -102,6 +102,8 @@ def test_an_original_that_is_not_kept_is_counted(early: bool) -> None:  # noqa: 
     enlarging = {"copies": 1, "transforms": [{"Resize": {"height": 64, "width": 64}}], "keep_original": False}
     large = walk(preprocess=[], finish=[{"center_crop": {"height": 64, "width": 64}}], augment=enlarging)
     assert [(row["copy"], row["sums"]) for row in rows(large, data=jpeg(40, 50))] == [(1, None)]
+    with pytest.raises(LimitError):  # what is measured must be there
+        large.measured("train", Item("a", "/s/a", "v"), jpeg(40, 50))
 
 
 def test_params_tell_of_fixed_steps_too() -> None:
