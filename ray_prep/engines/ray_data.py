@@ -22,7 +22,6 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
@@ -194,7 +193,7 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
         notify: Is told of each unit as it finishes; Ray passes on nothing from within one.
         workers: Most tasks at a time; None for as many as the cluster has CPUs.
     """
-    from ray.data import DataContext, TaskPoolStrategy, from_arrow  # noqa: PLC0415  see RayData; and a worker's child starts sooner without
+    from ray.data import DataContext, TaskPoolStrategy, from_items  # noqa: PLC0415  see RayData; and a worker's child starts sooner without
 
     context = DataContext.get_current()
     before = (context.enable_progress_bars, context.print_on_execution_start, context.execution_no_progress_timeout_s)
@@ -206,8 +205,9 @@ def run_on_ray(order: Order, refs: Iterable[UnitRef], notify: Callable[[Tick], N
     waiting = iter(refs)
     try:
         while window := list(islice(waiting, _WINDOW_UNITS)):
-            tasks = [pa.table({"ref": [pickle.dumps(ref) for ref in part]}) for part in deal(window, slots)]
-            dataset = from_arrow(tasks).map_batches(
+            tasks = [{"refs": pickle.dumps(part)} for part in deal(window, slots)]
+            # Blocks of one row, described here; `from_arrow` has a worker look at each first, and waits for it (Ray Data 2.60).
+            dataset = from_items(tasks, override_num_blocks=len(tasks)).map_batches(
                 run_units,
                 fn_kwargs={"order": order},
                 batch_size=None,
@@ -249,7 +249,7 @@ def deal(refs: Sequence[UnitRef], slots: int) -> Iterator[Sequence[UnitRef]]:
 
 def run_units(batch: Any, order: Order) -> Iterator[dict[str, list[bytes]]]:
     """Run the units of one task; a failed one is a result too, as an exception would end the whole dataset."""
-    for outcome in _run(order, [pickle.loads(value.as_py()) for value in batch.column("ref")]):
+    for outcome in _run(order, [ref for part in batch.column("refs") for ref in pickle.loads(part.as_py())]):
         yield {"outcome": [pickle.dumps(outcome)]}
 
 
