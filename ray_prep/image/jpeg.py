@@ -27,6 +27,7 @@ _UNDECODABLE = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE), "hierarchical JPEG"),
     0xCB: "lossless JPEG with arithmetic coding",
     0xC8: "JPEG with the reserved frame type JPG",
+    0xF7: "JPEG-LS image",  # T.87, whose frame header is as the others'
 }
 # What a marker is to the walk; one look at a table costs a third of asking several sets.
 _SEGMENT_TO_SKIP, _BARE, _FRAME_HEADER, _MISPLACED, _APP1, _APP2 = range(6)
@@ -40,7 +41,7 @@ def _roles() -> bytes:
     # What libjpeg does not take before a frame header: reserved codes, a second start, an end, a scan.
     for code in (*range(0x02, 0xC0), 0xD8, 0xD9, _START_OF_SCAN, *range(0xF0, 0xFE)):
         roles[code] = _MISPLACED
-    for code in (*range(0xC0, 0xC4), *range(0xC5, 0xCC), *range(0xCD, 0xD0), 0xDE):
+    for code in (*range(0xC0, 0xC4), *range(0xC5, 0xCC), *range(0xCD, 0xD0), 0xDE, 0xF7):
         roles[code] = _FRAME_HEADER
     roles[0xE1], roles[0xE2] = _APP1, _APP2
     return bytes(roles)

@@ -79,6 +79,8 @@ FOREIGN: tuple[type[Exception], ...] = (
 CONVERSION: tuple[type[Exception], ...] = (OSError, ValueError)
 
 _COLOR_MAP = 320  # TIFF 6.0 §8
+_SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point"}  # §19
+_TOO_FEW = "not enough image data"  # of text, whose numbers end too soon; other formats' decoders also say it of broken run lengths
 _INFLATED = re.compile(r"Decompressed data too large|Too much memory used in text chunks", re.IGNORECASE)
 _UNSUPPORTED = re.compile(
     r"unknown pixel mode|unknown data organization|not (?:yet )?supported|unsupported|cannot handle|not installed|unknown raw mode"
@@ -167,8 +169,8 @@ def pillow_errors(image_format: str, data: bytes, kinds: tuple[type[Exception], 
         reason = _reason(image_format, data, error)
         is_unsaid = reason == "truncated" and not _ENDED.search(str(error))
         words = _clean(error)
-        if reason != "truncated" and (missing := _missing_tag(image_format, error)) is not None:
-            words = "a palette picture without its ColorMap" if missing == _COLOR_MAP else f"compression {missing}, which is not decoded"
+        if reason != "truncated" and (missing := _missing_key(image_format, error)) is not None:
+            words = _lacking(missing)
         raise DecodeError(reason, f"{image_format}: {words}{'; the file is not complete' if is_unsaid else ''}") from error
 
 
@@ -181,16 +183,27 @@ def _reason(image_format: str, data: bytes, error: BaseException) -> Reason:
         return "truncated"
     if _UNSUPPORTED.search(words) and not _ABSURD.search(words):
         return "unsupported"
-    if (missing := _missing_tag(image_format, error)) is not None:
+    if (missing := _missing_key(image_format, error)) is not None:
         return "corrupt" if missing == _COLOR_MAP else "unsupported"
-    if is_cut(image_format, data) or _ENDED.search(words):
+    if is_cut(image_format, data) or _ENDED.search(words) or (image_format == "ppm" and words == _TOO_FEW):
         return "truncated"
     return "corrupt"
 
 
-def _missing_tag(image_format: str, error: BaseException) -> object:
-    """Return what Pillow looked up in vain in a TIFF: a tag that it cannot do without, or a compression that it has no name for."""
+def _missing_key(image_format: str, error: BaseException) -> object:
+    """Return what Pillow looked up in vain in a TIFF: a tag it cannot do without, a compression or a layout of pixels it does not know."""
     return error.__cause__.args[0] if image_format == "tiff" and isinstance(error.__cause__, KeyError) else None
+
+
+def _lacking(missing: object) -> str:
+    """Return in words what was looked up in vain."""
+    if missing == _COLOR_MAP:
+        return "a palette picture without its ColorMap"
+    if isinstance(missing, tuple):  # byte order, photometric interpretation, sample formats, fill order, bits, extras
+        _, photometric, formats, _, bits, _ = missing
+        kind = _SAMPLE_FORMATS.get(formats[0] if formats else 1, "unknown")
+        return f"{len(bits)} samples a pixel of {max(bits)} bits ({kind}, photometric interpretation {photometric}), which is not decoded"
+    return f"compression {missing}, which is not decoded"
 
 
 def _clean(error: BaseException) -> str:

@@ -6,7 +6,7 @@
 - **16 bits** are scaled, never clipped: round(value / 257), so that 65535 becomes 255. The same rule at other depths:
   round(value x 255 / full scale) with a full scale of 1, 3, 15, 4095 (12-bit TIFF) or the largest value of a PGM/PPM. Alpha is
   applied at full depth, before the scaling. (Compressed TIFFs with each channel in a plane of 16 bits are taken by their high
-  bytes, which is at most one level off.)
+  bytes, which is at most one level off, and with alpha two.)
 - **32-bit integers and floats** (TIFF, PFM) state no full scale. The smallest customary one that holds every value of the image
   is taken: 1 (floats only), 255 or 65535; where values are negative or larger, the image's own smallest becomes 0 and its largest
   255. NaN becomes 0, infinities 0 and 255.

@@ -51,6 +51,8 @@ _UNSUPPORTED: tuple[tuple[bytes, str], ...] = (
     (b"\x59\xa6\x6a\x95", "a Sun raster image"),
     (b"SIMPLE  =", "a FITS image"),
     (b"\xab\x4b\x54\x58\x20", "a Khronos texture"),
+    (b"\x00\x00\x02\x00\x00\x00", "a Targa image"),  # a cursor file holds a cursor at least
+    (b"\x00\x00\x0a\x00\x00\x00", "a Targa image"),
     (b"\x00\x00\x02\x00", "a Windows cursor"),
     (b"AT&TFORM", "a DjVu document"),
     (b"%!PS", "a PostScript file"),

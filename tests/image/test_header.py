@@ -114,6 +114,7 @@ def frame(process: int, precision: int, height: int, width: int, components: int
         (frame(0xC5, 8, 8, 8, 1), "unsupported", "hierarchical"),
         (frame(0xDE, 8, 8, 8, 1), "unsupported", "hierarchical"),
         (frame(0xCB, 8, 8, 8, 1), "unsupported", "lossless"),
+        (frame(0xF7, 8, 8, 8, 1), "unsupported", "JPEG-LS"),
         (frame(0xC0, 8, 8, 8, 2), "unsupported", "2 components"),
         (frame(0xC0, 8, 8, 8, 7), "corrupt", "7 components"),
         (frame(0xC0, 8, 0, 8, 1, b"\xff\xdc\0\x04\0\x08"), "unsupported", "DNL"),
@@ -375,12 +376,24 @@ def test_a_cut_tiff_is_truncated(compression: str | None) -> None:
         assert caught.value.reason == "truncated", (size, caught.value.message)
 
 
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_a_cut_netpbm_of_text_is_truncated(kind: int) -> None:
+    """Numbers that are no numbers are corrupt; numbers that are not there were cut off."""
+    head = f"P{kind} 4 2 ".encode() + (b"" if kind == 1 else b"255 ")
+    numbers = b"1 0 " * (8 if kind == 3 else 2)
+    for data, reason in ((head + numbers[:-4], "truncated"), (head + b"1 x " + numbers, "corrupt"), (head, "truncated")):
+        with pytest.raises(DecodeError) as caught:
+            decode(data, read_header(data), Decode())
+        assert caught.value.reason == reason, (data, caught.value.message)
+
+
 def test_what_a_tiff_lacks_is_named(write_tiff: Callable[..., bytes]) -> None:
     """Not by the number of a tag alone."""
     plain, other = (struct.pack("<HHIHH", 259, 3, 1, number, 0) for number in (1, 34712))
     for data, reason, said in (
         (write_tiff(PIXELS[..., :1], 3), "corrupt", "a palette picture without its ColorMap"),
         (write_tiff(PIXELS, 2).replace(plain, other), "unsupported", "compression 34712, which is not decoded"),
+        (write_tiff(PIXELS / 255.0, 2, sample_format=3), "unsupported", r"3 samples a pixel of 64 bits \(floating-point, photo"),
     ):
         with pytest.raises(DecodeError, match=said) as caught:
             decode(data, read_header(data), Decode())
