@@ -12,6 +12,8 @@ from typing import Any
 from ray_prep.errors import RecipeError
 from ray_prep.transforms.sizes import edges
 
+_LONGEST_SIDE = 65_535  # of a JPEG
+
 
 def crop(transform: Any) -> tuple[int, int]:
     """Least: the crop, unless it pads."""
@@ -67,6 +69,26 @@ def segments(transform: Any) -> tuple[int, int]:
     """Least: a pixel for each segment."""
     segments = transform.n_segments[1] if isinstance(transform.n_segments, (tuple, list)) else transform.n_segments
     return (math.isqrt(segments - 1) + 1,) * 2
+
+
+def rain(transform: Any) -> tuple[int, int]:
+    """Least: a pixel more than a drop is long, so that there is a place for it."""
+    if transform.drop_length is not None:
+        return int(transform.drop_length) + 1, 1
+    return (2, 1) if transform.rain_type in ("heavy", "torrential") else (1, 1)  # the others let nothing fall in a line
+
+
+def shadow(transform: Any) -> tuple[int, int]:
+    """Least: sides from which on the region always holds a pixel."""
+    x_min, y_min, x_max, y_max = transform.shadow_roi
+    return _least_with_pixel(y_min, y_max), _least_with_pixel(x_min, x_max)
+
+
+def _least_with_pixel(low: float, high: float) -> int:
+    if (high - low) * _LONGEST_SIDE < 1:
+        raise RecipeError(f"shadow_roi: from {low:g} to {high:g} of a side lies no pixel; it should be wider")
+    enough = math.ceil(1 / (high - low)) + 1
+    return next((side + 1 for side in range(enough, 0, -1) if int(low * side) >= int(high * side)), 1)
 
 
 def grid_dropout(transform: Any) -> tuple[int, int]:

@@ -226,6 +226,37 @@ def test_a_mirror_needs_two_pixels_for_cubic() -> None:
 @pytest.mark.parametrize(
     ("step", "size"),
     [
+        ({"RandomRain": {"drop_length": 100}}, (101, 1)),
+        ({"RandomRain": {"rain_type": "heavy"}}, (2, 1)),
+        ({"RandomShadow": {"shadow_roi": [0.5, 0, 0.6, 1]}}, (1, 9)),
+        ({"RandomShadow": {"shadow_roi": [0, 0.25, 1, 0.45]}}, (5, 1)),
+    ],
+)
+def test_what_needs_room_says_how_much(step: dict[str, Any], size: tuple[int, int]) -> None:
+    """A drop's length, or a region that holds a pixel: smaller images are too_small, as the spec says before the build."""
+    name, parameters = next(iter(step.items()))
+    steps = chain({name: {**parameters, "p": 1}})
+    enough = Spec(Interval(size[0], 400), Interval(size[1], 400), 3)
+    assert steps.specs(enough)[-1] == enough
+    assert f"it needs {size[0]}x{size[1]} or more" in steps.specs(ANY)[-1].notes[0]
+    for height, width in (size, (size[0] + 1, size[1] + 1), (size[0] + 5, size[1] + 7)):
+        for seed in range(4):
+            done(steps, seed, np.zeros((height, width, 3), np.uint8))
+    for less in ((size[0] - 1, size[1]), (size[0], size[1] - 1)):
+        if min(less):
+            with pytest.raises(LimitError, match="or more, and gets"):
+                done(steps, 0, np.zeros((*less, 3), np.uint8))
+
+
+def test_a_region_of_no_width_is_refused() -> None:
+    """There is no image on which it could work."""
+    with pytest.raises(RecipeError, match=r"shadow_roi: from 0\.5 to 0\.5 of a side lies no pixel"):
+        chain({"RandomShadow": {"shadow_roi": [0.5, 0, 0.5, 1]}}).specs(ANY)
+
+
+@pytest.mark.parametrize(
+    ("step", "size"),
+    [
         ({"SmallestMaxSize": {"max_size": 120, "p": 1}}, (1, 15_000)),
         ({"RandomScale": {"scale_limit": [99, 100], "p": 1}}, (200, 200)),
         ({"Pad": {"padding": 1_000_000, "p": 1}}, (3, 60)),
