@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ray_prep.errors import RayPrepError, RecipeError
-from ray_prep.json_file import check_json_file, write_json_file
+from ray_prep.json_file import STANDARD_OUTPUT, check_json_file, json_text, write_json_file
 from ray_prep.pipe import open_streams
 from ray_prep.printable import printable
 
@@ -40,7 +40,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="A dataset: a folder or an object store's uri.")]
 Override = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the recipe; may be repeated.")]
 Endpoint = Annotated[str | None, typer.Option("--endpoint", help="The object store's address, where it is not the cloud's own.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file too, as JSON.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file, as JSON; - prints it.")]
 
 
 @app.callback()
@@ -88,8 +88,7 @@ def plan(recipe: RecipeFile, overrides: Override = None, json_file: JsonFile = N
 
     check_json_file(json_file)
     found = outlook(Recipe.load(recipe, overrides or ()))
-    _say(outlook_text(found))
-    write_json_file(json_file, found.to_dict())
+    _tell(outlook_text(found), found.to_dict(), json_file)
 
 
 @app.command()
@@ -166,8 +165,7 @@ def build(
             rebuild=rebuild,
             progress=progress,
         )
-    _say(report_text(report))
-    write_json_file(json_file, report.to_dict())
+    _tell(report_text(report), report.to_dict(), json_file)
 
 
 @app.command()
@@ -220,8 +218,7 @@ def verify(
     check_json_file(json_file)
     with TerminalProgress() as progress:
         verdict = verification(target, version, sample, rebuild, _storage(endpoint), progress)
-    _say(verification_text(verdict))
-    write_json_file(json_file, verdict.to_dict())
+    _tell(verification_text(verdict), verdict.to_dict(), json_file)
     if verdict.findings:
         raise typer.Exit(1)
 
@@ -258,6 +255,15 @@ def _say(text: str) -> None:
         typer.echo(printable(text, kept="\n\t"))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(text: str, data: dict[str, Any], json_file: Path | None) -> None:
+    """Print a result for a person, and write it for a program where one is wanted: that first, as printing may fail."""
+    if json_file == STANDARD_OUTPUT:
+        text = json_text(data)
+    elif json_file is not None:
+        write_json_file(json_file, data)
+    _say(text)
 
 
 def _complain(text: str, *, has_trace: bool = False) -> None:

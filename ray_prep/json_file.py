@@ -1,14 +1,14 @@
-"""The file that `--json` names: what a command has found or done, for a program."""
+"""The file that `--json` names: what a command has found or done, for a program; `-` is standard output."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ray_prep.errors import RecipeError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+STANDARD_OUTPUT = Path("-")
 
 
 def check_json_file(path: Path | None) -> None:
@@ -17,7 +17,7 @@ def check_json_file(path: Path | None) -> None:
     Raises:
         RecipeError: There is no such folder, or it is one.
     """
-    if path is None:
+    if path is None or path == STANDARD_OUTPUT:
         return
     if not path.parent.is_dir():
         raise RecipeError(f"--json {path}: there is no folder {path.parent}")
@@ -27,7 +27,11 @@ def check_json_file(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json_file(path: Path | None, data: dict[str, Any]) -> None:
-    """Write it, if one is wanted."""
-    if path is not None:
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+def json_text(data: dict[str, Any]) -> str:
+    """Return what stands in it."""
+    return json.dumps(data, indent=2)
+
+
+def write_json_file(path: Path, data: dict[str, Any]) -> None:
+    """Write it."""
+    path.write_text(json_text(data) + "\n", encoding="utf-8")

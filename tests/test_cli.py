@@ -52,6 +52,8 @@ def test_a_build_and_what_follows(collection: Any, capsys: pytest.CaptureFixture
 
     assert run(["build", file, "--workers", "0"]) == 0
     assert "nothing to do, version 0 is up to date" in capsys.readouterr().out
+    assert run(["build", file, "--workers", "0", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["unchanged"] == 42
     assert run(["plan", file]) == 0
     assert "against version 0: 42 unchanged, 0 added, 0 changed, 0 removed" in capsys.readouterr().out
 
