@@ -75,9 +75,11 @@ def choose_engine(name: str, address: str | None = None, workers: int | None = N
         raise RecipeError(f"--workers {workers}: should be 0 (in this process) or more")
     if name == "local" and address:
         raise RecipeError(f"--address {address}: is a Ray cluster's, and the engine is local; leave one of them out")
-    if address is not None and not _ADDRESS.fullmatch(address):
-        hint = "; that is where jobs are submitted (ray job submit --address …)" if address.startswith(("http://", "https://")) else ""
-        raise RecipeError(f"--address {address}: a cluster's is HOST:PORT (6379 as a rule), ray://HOST:PORT or auto{hint}")
+    surrounding = os.environ.get("RAY_ADDRESS") or None if name == "ray" else None
+    place, told = ("--address ", address) if address is not None else ("RAY_ADDRESS=", surrounding)
+    if told is not None and not _ADDRESS.fullmatch(told):
+        hint = "; that is where jobs are submitted (ray job submit --address …)" if told.startswith(("http://", "https://")) else ""
+        raise RecipeError(f"{place}{told}: a cluster's is HOST:PORT (6379 as a rule), ray://HOST:PORT or auto{hint}")
     if name == "ray" and workers == 0:
         raise RecipeError("--workers 0: runs in this process, which Ray cannot; use --engine local")
     return name

@@ -20,3 +20,14 @@ def test_what_can_be_no_address_is_a_wrong_argument(address: str) -> None:
     with pytest.raises(RecipeError, match=r"--address .*: a cluster's is HOST:PORT") as caught:
         choose_engine("ray", address)
     assert ("ray job submit" in str(caught.value)) == address.startswith("http")
+
+
+def test_the_address_of_the_surroundings_is_held_to_the_same_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAY_ADDRESS is as often the place where jobs are submitted; an empty one is none, and local asks for none."""
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(RecipeError, match=r"^RAY_ADDRESS=http://127.0.0.1:8265: a cluster's is HOST:PORT .*\(ray job submit"):
+        choose_engine("auto")
+    assert choose_engine("ray", "head:6379") == "ray"
+    assert choose_engine("local") == "local"
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert (choose_engine("ray"), choose_engine("auto")) == ("ray", "local")
