@@ -113,7 +113,9 @@ def _build(run: Run) -> BuildReport:
     if kept:
         check_image(recipe, kept.image_metadata)
     folder = Path(run.stack.enter_context(tempfile.TemporaryDirectory(prefix="ray_prep-")))
-    carried, late = carried_columns(recipe, kept.frozen if kept else None, kept.schema if kept else None)
+    carried, late, gone = carried_columns(recipe, kept.frozen if kept else None, kept.schema if kept else None)
+    if gone:
+        run.warn(f"columns of the dataset are no longer in the source ({', '.join(gone)}): they are null in all that is made from now on")
     if late:
         run.warn(f"new columns of the source are left out ({', '.join(late)}): the table's columns are fixed; --rebuild takes them in")
     if recipe.source.is_container:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,14 +30,28 @@ if TYPE_CHECKING:
     from ray_prep.recipe import Recipe
     from ray_prep.sample import Item
     from ray_prep.storage import Store
-from ray_prep.survey import Survey
+    from ray_prep.survey import Survey
 
 # A plan's footer is read for every unit of the file, and grows with its row groups.
 _UNITS_A_FILE = 64
 
 
-def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Schema | None) -> tuple[pa.Schema, list[str]]:
-    """Return the carried columns of the table, and the source's columns that came too late to be among them.
+class Carried(NamedTuple):
+    """The carried columns of the table, and how they differ from the source's.
+
+    Args:
+        schema: Their names in the source, with the types in the table.
+        late: Columns of the source, or fields inside, that came too late to be among them.
+        gone: Columns that the source has no more: they are null in what is made from now on.
+    """
+
+    schema: pa.Schema
+    late: list[str]
+    gone: list[str]
+
+
+def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Schema | None) -> Carried:
+    """Return the carried columns of the table.
 
     The column that tells splits is carried where it is not the split itself.
 
@@ -49,17 +63,17 @@ def carried_columns(recipe: Recipe, frozen: Frozen | None, table_schema: pa.Sche
     Raises:
         RecipeError: A column has a type that no reader reads, or the recipe gives it another one than the table has.
     """
-    offered = recipe.source.carried_columns()
+    offered = recipe.source.carried_columns(tuple(frozen.columns) if frozen else ())
     if recipe.split.by == "source":
         told_by = recipe.source.split_column()
         offered = pa.schema([known for known in offered if known.name != told_by])
     if frozen is None or table_schema is None:
         fields = [pa.field(known.name, carried_type(known.type, known.name)) for known in offered]
-        return pa.schema(fields), []
+        return Carried(pa.schema(fields), [], [])
     names = list(frozen.columns)
     kept = pa.schema([(name, table_schema.field(stored).type) for name, stored in zip(names, carried_names(names), strict=True)])
     _check_types(recipe, kept)
-    return kept, [late for known in offered for late in _late(known, kept)]
+    return Carried(kept, [late for known in offered for late in _late(known, kept)], [name for name in names if name not in offered.names])
 
 
 def _check_types(recipe: Recipe, kept: pa.Schema) -> None:

@@ -180,7 +180,7 @@ class Collection:
         """Return what a build of such a recipe would hand to an engine: the work and its units, in the plan's order."""
         recipe = self.recipe(target, **sections)
         store = open_store(recipe.output.uri, recipe.source.storage_options)
-        carried, _ = carried_columns(recipe, None, None)
+        carried = carried_columns(recipe, None, None).schema
         with TemporaryDirectory() as folder:
             found = survey(recipe, (), carried, Path(folder), None)
             frozen = freeze(recipe, None, carried, found.labels)

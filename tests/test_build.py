@@ -328,7 +328,14 @@ def test_a_new_column_is_left_out_and_said_to_be(collection: Any) -> None:
     assert "--rebuild" in report.warnings[0]
     missing = made(collection, source=collection.manifest(["image", *[f"pictures/{name}" for name in names]]))
     assert missing.changed == len(names)
+    assert missing.warnings == (
+        "columns of the dataset are no longer in the source (weight): they are null in all that is made from now on",
+    )
     assert {row["weight"] for row in collection.rows().values()} == {None}
+    typed = {**collection.manifest(["image", *[f"pictures/{name}" for name in names]]), "columns": {"weight": "string"}}
+    assert made(collection, source=typed).decoded == 0
+    with pytest.raises(RecipeError, match=r"source\.columns\.weight: .* has no column 'weight'"):
+        made(collection, source=typed, rebuild=True)
     made(collection, source=collection.manifest(["image,camera", *[f"pictures/{name},x" for name in names]]), rebuild=True)
     assert {row["camera"] for row in collection.rows().values()} == {"x"}
 

@@ -78,7 +78,7 @@ def test_what_the_published_image_is(collection: Any) -> None:
 def cut_units(collection: Any, **sections: Any) -> list[Unit]:
     """Return the units of a recipe over the collection."""
     recipe = collection.recipe(**sections)
-    carried, _ = carried_columns(recipe, None, None)
+    carried = carried_columns(recipe, None, None).schema
     folder = collection.home / f"spool{random.random()}"
     folder.mkdir()
     found = survey(recipe, (), carried, folder, None)
@@ -164,13 +164,19 @@ def test_columns_of_the_first_publish_stay(collection: Any) -> None:
     first = collection.recipe(
         source={**collection.manifest(["image,weight,note", "pictures/cat/06.jpg,3,x"]), "columns": {"weight": "int32"}}
     )
-    carried, late = carried_columns(first, None, None)
-    assert (carried.names, late) == (["weight", "note"], [])
+    carried, late, gone = carried_columns(first, None, None)
+    assert (carried.names, late, gone) == (["weight", "note"], [], [])
     frozen = Frozen({"weight": "int32", "note": "string"})
     schema = pa.schema([("key", pa.string()), ("weight", pa.int32()), ("note", pa.string())])
     second = collection.recipe(source=collection.manifest(["image,camera,note", "pictures/cat/06.jpg,b,x"]))
-    kept, late = carried_columns(second, frozen, schema)
-    assert (kept.names, kept.field("weight").type, late) == (["weight", "note"], pa.int32(), ["camera"])
+    kept, late, gone = carried_columns(second, frozen, schema)
+    assert (kept.names, kept.field("weight").type, late, gone) == (["weight", "note"], pa.int32(), ["camera"], ["weight"])
+    declared = {"weight": "int32", "colour": "string"}
+    third = collection.recipe(source={**collection.manifest(["image,note", "pictures/cat/06.jpg,x"]), "columns": declared})
+    with pytest.raises(RecipeError, match=r"^source\.columns\.colour: .* has no column 'colour'"):
+        carried_columns(third, frozen, schema)
+    with pytest.raises(RecipeError, match=r"^source\.columns\.\w+: .* has no column"):
+        carried_columns(third, None, None)
 
 
 def test_another_type_is_another_table(collection: Any) -> None:
@@ -192,8 +198,8 @@ def test_fields_that_come_late_are_told(collection: Any, tmp_path: Path) -> None
     recipe = collection.recipe(source={"layout": "manifest", "uri": str(tmp_path / "all.jsonl")})
     camera = pa.struct([("name", pa.string()), ("lens", pa.struct([("f", pa.int64())]))])
     schema = pa.schema([("camera", camera), ("tags", pa.list_(pa.struct([("text", pa.string())])))])
-    kept, late = carried_columns(recipe, Frozen({"camera": str(camera), "tags": ""}), schema)
-    assert (kept, late) == (schema, ["camera.lens.zoom", "tags.score"])
+    found = carried_columns(recipe, Frozen({"camera": str(camera), "tags": ""}), schema)
+    assert found == (schema, ["camera.lens.zoom", "tags.score"], [])
 
 
 def test_shares_in_another_order_are_another_rule() -> None:

@@ -68,6 +68,7 @@ class Outlook:
         trial: What a few of the items cost in this process; None where there is nothing to do.
         why: Why published rows would be made again, where they would.
         late_columns: Columns the source has gained and the table leaves out.
+        gone_columns: Columns the source has lost, which are null from now on.
         warnings: What a build will warn of beside.
     """
 
@@ -95,6 +96,7 @@ class Outlook:
     trial: Trial | None
     why: tuple[str, ...]
     late_columns: tuple[str, ...]
+    gone_columns: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def outlook(recipe: Recipe) -> Outlook:
         check_image(recipe, base.image_metadata)
     elif refusal:
         raise refusal
-    carried, late = carried_columns(recipe, base.frozen if base else None, base.schema if base else None)
+    carried, late, gone = carried_columns(recipe, base.frozen if base else None, base.schema if base else None)
     with tempfile.TemporaryDirectory(prefix="ray_prep-") as folder:
         if recipe.source.is_container:
             found = survey_containers(recipe, base.known_items(with_uri=True) if base else (), carried, Path(folder))
@@ -162,6 +164,7 @@ def outlook(recipe: Recipe) -> Outlook:
         trial=tried,
         why=tuple(why),
         late_columns=tuple(late),
+        gone_columns=tuple(gone),
         warnings=(*recipe_advice(recipe), *source_advice(recipe, found), *([f"a build would fail: {refusal}"] if refusal else [])),
     )
 
@@ -256,6 +259,7 @@ def outlook_text(found: Outlook) -> str:
         lines.append(f"  against version {found.version}: {counts}")
         lines += [f"  made again: {reason}" for reason in found.why]
         lines += [f"  left out: the source's new column {name}" for name in found.late_columns]
+        lines += [f"  null from now on: column {name}, which the source no longer has" for name in found.gone_columns]
     if found.containers:
         lines.append(f"  {found.containers} containers, a unit each; a new or changed one counts as one here, its images when it is read")
         return "\n".join([*lines, *_cost_lines(found)])

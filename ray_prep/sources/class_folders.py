@@ -12,7 +12,7 @@ from ray_prep.storage import StorageOptions
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     import pyarrow as pa
 
@@ -46,7 +46,7 @@ class ClassFolders:
             label, split = _told_by(path[: path.rfind("/") + 1])
             yield Item(key_of(path), store.uri_of(path), entry.version, label, split)
 
-    def carried_columns(self) -> pa.Schema:
+    def carried_columns(self, published: Collection[str] = ()) -> pa.Schema:  # noqa: ARG002  there are none
         return NO_COLUMNS
 
     def split_column(self) -> None:

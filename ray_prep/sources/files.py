@@ -11,7 +11,7 @@ from ray_prep.storage import StorageOptions
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     import pyarrow as pa
 
@@ -44,7 +44,7 @@ class Files:
             path = entry.path
             yield Item(key_of(path), store.uri_of(path), entry.version, None, split_folder(path))
 
-    def carried_columns(self) -> pa.Schema:
+    def carried_columns(self, published: Collection[str] = ()) -> pa.Schema:  # noqa: ARG002  there are none
         return NO_COLUMNS
 
     def split_column(self) -> None:

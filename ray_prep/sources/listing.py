@@ -15,7 +15,7 @@ from ray_prep.storage import open_store
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from ray_prep.sample import Item
     from ray_prep.storage import Entry, StorageOptions, Store
@@ -50,10 +50,13 @@ class Source(Protocol):
         """
         ...
 
-    def carried_columns(self) -> pa.Schema:
+    def carried_columns(self, published: Collection[str] = ()) -> pa.Schema:
         """Return the columns on offer beside label and key, with the types they have in a table; reads no image.
 
         The column that tells splits is among them, as text: where the recipe splits otherwise, it is carried like any other.
+
+        Args:
+            published: Columns that the dataset has. The recipe may give types to those although the source has lost them.
         """
         ...
 

@@ -17,7 +17,7 @@ from ray_prep.errors import RecipeError, StorageError, did_you_mean
 from ray_prep.sample import Item
 from ray_prep.sources.columns import TYPES, UNFIT
 from ray_prep.sources.listing import split_folder
-from ray_prep.sources.parts import ROLES, Layout, lay_out, open_table, texts_of
+from ray_prep.sources.parts import ROLES, Layout, check_lost, lay_out, open_table, texts_of
 from ray_prep.sources.table import Batch, Table, first_unfit
 from ray_prep.storage import (
     OBJECT_SCHEMES,
@@ -36,7 +36,7 @@ from ray_prep.storage import (
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 # What an item's version is where the user vouches that bytes behind a uri never change.
 NEVER_CHANGES = "never_changes"
@@ -100,7 +100,7 @@ class Manifest:
             msg = f"{self.uri}: lists no image; it has columns and no rows"
             raise StorageError(msg)
 
-    def carried_columns(self) -> pa.Schema:
+    def carried_columns(self, published: Collection[str] = ()) -> pa.Schema:
         """Return the columns that are neither image, label, id nor version, with the types the table can hold; the split as text.
 
         JSON lines are read once for it, to their end.
@@ -110,7 +110,9 @@ class Manifest:
             RecipeError: A column is missing, or is of a kind the table cannot hold.
         """
         table, version = self._open()
-        return lay_out(table, tuple(sorted(self.columns.items())), version).carried
+        layout = lay_out(table, tuple(sorted(self.columns.items())), version)
+        check_lost(layout.lost, published)
+        return layout.carried
 
     def split_column(self) -> str | None:
         table, version = self._open()

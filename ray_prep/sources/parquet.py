@@ -21,11 +21,11 @@ from ray_prep.sources.container import Offer, ahead, containers, open_container
 from ray_prep.sources.listing import check_globs
 from ray_prep.sources.parquet_images import Roles, merged, roles_of
 from ray_prep.sources.parquet_rows import Batch, labels_of, members_of
-from ray_prep.sources.parts import ROLES
+from ray_prep.sources.parts import ROLES, check_lost
 from ray_prep.storage import StorageOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 TABLES = Offer("Parquet file", (".parquet",))
 
@@ -103,7 +103,7 @@ class ParquetImages:
         finally:
             batches.close()
 
-    def carried_columns(self) -> pa.Schema:
+    def carried_columns(self, published: Collection[str] = ()) -> pa.Schema:
         """Return the carried columns of all files, of which the footers are read; a file that is damaged tells none.
 
         Raises:
@@ -112,8 +112,11 @@ class ParquetImages:
         """
         files = list(self.items(Counter()))
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="ray_prep-footer") as pool:
-            found = zip(files, pool.map(self._roles, files), strict=True)
-            return merged((file.uri, roles.carried) for file, roles in found if roles is not None)
+            found = [(file.uri, roles) for file, roles in zip(files, pool.map(self._roles, files), strict=True) if roles is not None]
+        schema = merged((uri, roles.carried) for uri, roles in found)
+        for _, roles in found:
+            check_lost(roles.lost, {*published, *schema.names})
+        return schema
 
     def split_column(self) -> str | None:
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="ray_prep-footer") as pool:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from ray_prep.errors import LimitError, RecipeError, did_you_mean
+from ray_prep.errors import LimitError, RecipeError
 from ray_prep.sources.columns import TYPES, UNFIT, merge, table_type
-from ray_prep.sources.parts import ROLES
+from ray_prep.sources.parts import ROLES, lost_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from ray_prep.sources.parts import Lost
 
 # Taken where `columns` does not say: the first of these that is there and holds bytes.
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes")
@@ -28,6 +30,7 @@ class Roles(NamedTuple):
         id: The column of keys.
         names: Classes by number, where the file says (Hugging Face's ClassLabel); else empty.
         carried: The other columns, with the types they have in the table, and the column of splits, as text.
+        lost: Columns that the recipe gives types to and this file does not have.
     """
 
     image: str
@@ -36,6 +39,7 @@ class Roles(NamedTuple):
     id: str | None
     names: tuple[str, ...]
     carried: pa.Schema
+    lost: Lost
 
     @property
     def columns(self) -> list[str]:
@@ -59,12 +63,7 @@ def roles_of(uri: str, schema: pa.Schema, declared: Mapping[str, str]) -> Roles:
         twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
         msg = f"{uri}: has two columns {twice[0]!r}"
         raise RecipeError(msg)
-    for name, value in declared.items():
-        column = value if name in ROLES else name
-        if column not in natural:
-            hint = did_you_mean(column, natural) or "; it has " + ", ".join(natural)
-            msg = f"source.columns.{name}: {uri} has no column {column!r}{hint}"
-            raise RecipeError(msg)
+    lost = lost_columns(uri, declared, natural)
     image = declared.get("image") or _image_among(uri, natural)
     if not _holds_images(natural[image]):
         msg = f"source.columns.image: column {image!r} of {uri} is {natural[image]}, not bytes or a struct of bytes and path"
@@ -87,7 +86,7 @@ def roles_of(uri: str, schema: pa.Schema, declared: Mapping[str, str]) -> Roles:
         kinds[found["split"]] = pa.string()
     carried = [(name, kind) for name, kind in kinds.items() if name not in {image, found["label"], found["id"]}]
     names = _class_label_names(schema.metadata, found["label"])
-    return Roles(image, found["label"], found["split"], found["id"], names, pa.schema(carried))
+    return Roles(image, found["label"], found["split"], found["id"], names, pa.schema(carried), lost)
 
 
 def merged(files: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:

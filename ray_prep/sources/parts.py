@@ -16,7 +16,7 @@ from ray_prep.sources.parquet_table import ParquetTable
 from ray_prep.sources.table import FileOpener, Mixed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ray_prep.sources.table import Batch, Table
     from ray_prep.storage import Store
@@ -28,6 +28,9 @@ _VERSION_NAMES = ("version", "etag", "sha256")
 _TEXT_ENDINGS = (".csv", ".tsv")
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
 _PARQUET_ENDINGS = (".parquet", ".pq", ".parq")
+
+# Columns that are not there, each with the words for it.
+Lost = tuple[tuple[str, str], ...]
 
 
 class Roles(NamedTuple):
@@ -41,13 +44,14 @@ class Roles(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a table is read: the columns that play a part, and those it carries with their types.
+    """How a table is read: the columns that play a part, those it carries with their types, and those it should and does not have.
 
     A split is carried too, as text: which rule splits the images is the recipe's affair.
     """
 
     roles: Roles
     carried: pa.Schema
+    lost: Lost
 
 
 def open_table(store: Store, path: str) -> Table:
@@ -73,12 +77,7 @@ def lay_out(table: Table, declared: tuple[tuple[str, str], ...], version: str) -
     """Decide what each column of a table is; remembered, as JSON lines are read to the end for it."""
     natural = table.columns()
     wanted = dict(declared)
-    for name, value in wanted.items():
-        column = value if name in ROLES else name
-        if column not in natural:
-            place = f"source.columns.{name}"
-            msg = f"{place}: {table.file.uri} has no column {column!r}{did_you_mean(column, natural) or '; it has ' + ', '.join(natural)}"
-            raise RecipeError(msg)
+    lost = lost_columns(table.file.uri, wanted, natural)
 
     def role(name: str, *usual: str) -> str | None:
         return wanted.get(name) or next((column for column in usual if column in natural), None)
@@ -113,7 +112,41 @@ def lay_out(table: Table, declared: tuple[tuple[str, str], ...], version: str) -
             )
             raise RecipeError(msg)
         fields.append(pa.field(name, fitting))
-    return Layout(roles, pa.schema(fields))
+    return Layout(roles, pa.schema(fields), lost)
+
+
+def lost_columns(uri: str, declared: Mapping[str, str], natural: Collection[str]) -> Lost:
+    """Return the columns that the recipe gives types to and a file does not have, each with the words for it.
+
+    Args:
+        uri: The file.
+        declared: `source.columns`.
+        natural: The file's columns.
+
+    Raises:
+        RecipeError: A column that is to play a part is not there.
+    """
+    lost = []
+    for name, value in declared.items():
+        column = value if name in ROLES else name
+        if column not in natural:
+            hint = did_you_mean(column, natural) or f"; it has {', '.join(natural)}"
+            words = f"source.columns.{name}: {uri} has no column {column!r}{hint}"
+            if name in ROLES:
+                raise RecipeError(words)
+            lost.append((column, words))
+    return tuple(lost)
+
+
+def check_lost(lost: Lost, published: Collection[str]) -> None:
+    """Refuse to give a type to a column that neither the source nor the dataset has.
+
+    Raises:
+        RecipeError: There is such a column.
+    """
+    for column, words in lost:
+        if column not in published:
+            raise RecipeError(words)
 
 
 def texts_of(uri: str, name: str, batch: Batch) -> Sequence[str | None]:

@@ -19,7 +19,7 @@ from ray_prep.sources.tar_samples import TarSample, tar_samples
 from ray_prep.storage import StorageOptions, is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 TARS = Offer("tar", (".tar", ".tar.gz", ".tgz"))
 CARRIED: pa.Schema = pa.schema([("json", pa.string()), ("txt", pa.string())])
@@ -87,7 +87,7 @@ class WebDataset:
         finally:
             chunks.close()
 
-    def carried_columns(self) -> pa.Schema:
+    def carried_columns(self, published: Collection[str] = ()) -> pa.Schema:  # noqa: ARG002  they are always the same
         return CARRIED
 
     def split_column(self) -> None:

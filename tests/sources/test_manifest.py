@@ -175,7 +175,7 @@ def test_errors_name_file_line_and_column(folder: Path, name: str, text: str | b
     """What is wrong in a manifest is found by a person in one look."""
     source = _manifest(folder, name, text, columns=columns)
     with pytest.raises(RecipeError, match=said) as caught:
-        _items(source)
+        _ = source.carried_columns(), _items(source)
     assert str(folder / name) in str(caught.value)
 
 

@@ -189,6 +189,20 @@ def test_columns_that_do_not_fit(tmp_path: Path, columns: dict[str, Any], declar
         ParquetImages(str(tmp_path), columns=declared).carried_columns()
 
 
+def test_a_typed_column_that_is_gone_is_null(tmp_path: Path) -> None:
+    """It may be missing in some of the files; in all of them only if the dataset has it, as anything else is a slip of the pen."""
+    write(tmp_path / "a.parquet", {"image": [PNG], "weight": [3]})
+    write(tmp_path / "b.parquet", {"image": [PNG]})
+    source = ParquetImages(str(tmp_path), columns={"weight": "int32"})
+    assert source.carried_columns() == pa.schema([("weight", pa.int32())])
+    rows = [item.columns for container in source.items(Counter()) for item, _ in source.members(container)]
+    assert rows == [{"weight": 3}, {}]
+    (tmp_path / "a.parquet").unlink()
+    assert source.carried_columns(["weight"]) == pa.schema([])
+    with pytest.raises(RecipeError, match=r"^source\.columns\.weight: .*b\.parquet has no column 'weight'; it has image"):
+        source.carried_columns()
+
+
 def test_types_of_carried_columns(tmp_path: Path) -> None:
     """Types become those a table holds; what no table holds is carried as text; a declared type is what values become."""
     moment = dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
