@@ -105,8 +105,11 @@ class TerminalProgress:
             self._bar.update(self._task, completed=min(self._done, self._expected), rate=self._rate(now))  # type: ignore[arg-type]
         elif self._bar is None and now - self._written >= _PLAIN_LINE_S:
             self._written = now
-            left = (self._expected - self._done) * (now - self._started) / max(1, self._done)
-            self._line(f"{self._stage}: {self._done} of {self._expected} images, {self._rate(now)}, {seconds_text(max(0.0, left))} left")
+            text = f"{self._stage}: {self._done} images, {self._rate(now)}"
+            if self._done <= self._expected:  # what a container holds is estimated, and units whose process died run again
+                left = (self._expected - self._done) * (now - self._started) / max(1, self._done)
+                text = f"{self._stage}: {self._done} of {self._expected} images, {self._rate(now)}, {seconds_text(left)} left"
+            self._line(text)
 
     def warn(self, message: str) -> None:
         """Show a warning."""

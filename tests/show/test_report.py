@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ray_prep.dataset.record import REJECTIONS
+from ray_prep.messages import Tick
+from ray_prep.show import report
 from ray_prep.show.report import TerminalProgress, rejections_text
 
 if TYPE_CHECKING:
@@ -48,3 +50,19 @@ def test_warnings_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     with TerminalProgress() as progress:
         progress.warn(HOSTILE)
     assert capsys.readouterr().err == "warning: cat/\\x1b]0;owned\\x07\n2.jpg\n"
+
+
+def test_no_line_counts_above_its_total(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a tar holds is estimated, and a unit whose process died is counted again."""
+    monkeypatch.setattr(report, "_PLAIN_LINE_S", 0.0)
+    with TerminalProgress() as progress:
+        progress.stage("building")
+        progress.expect(40, 2)
+        progress.tick(Tick(30, 0, 1000))
+        progress.tick(Tick(30, 1, 1000))
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert first == "building: 40 images in 2 units"
+    assert second.startswith("building: 30 of 40 images, ")
+    assert second.endswith(" left")
+    assert third.startswith("building: 60 images, ")
+    assert third.endswith(", 1 rejected")
