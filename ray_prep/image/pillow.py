@@ -202,7 +202,7 @@ def _lacking(missing: object) -> str:
     if isinstance(missing, tuple):  # byte order, photometric interpretation, sample formats, fill order, bits, extras
         _, photometric, formats, _, bits, _ = missing
         kind = _SAMPLE_FORMATS.get(formats[0] if formats else 1, "unknown")
-        return f"{len(bits)} samples a pixel of {max(bits)} bits ({kind}, photometric interpretation {photometric}), which is not decoded"
+        return f"pixels of {len(bits)} x {max(bits)} bits ({kind}, photometric interpretation {photometric}), which are not decoded"
     return f"compression {missing}, which is not decoded"
 
 

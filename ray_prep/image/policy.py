@@ -20,7 +20,7 @@
 - **Orientation** (EXIF, and where that says nothing XMP, AVIF's own boxes, TIFF's tag) is applied exactly once.
 - **Several frames**: the first one, as shown on its canvas; `source_frames` counts them. Of an icon, the largest picture.
 - **ICC profiles and gamma** are ignored: values are taken as they stand in the file.
-- White-is-zero TIFFs are inverted at every depth.
+- White-is-zero TIFFs are inverted at every depth that is read (of 16 bits, Pillow 13 reads little-endian ones only).
 """
 
 from __future__ import annotations

@@ -393,7 +393,7 @@ def test_what_a_tiff_lacks_is_named(write_tiff: Callable[..., bytes]) -> None:
     for data, reason, said in (
         (write_tiff(PIXELS[..., :1], 3), "corrupt", "a palette picture without its ColorMap"),
         (write_tiff(PIXELS, 2).replace(plain, other), "unsupported", "compression 34712, which is not decoded"),
-        (write_tiff(PIXELS / 255.0, 2, sample_format=3), "unsupported", r"3 samples a pixel of 64 bits \(floating-point, photo"),
+        (write_tiff(PIXELS / 255.0, 2, sample_format=3), "unsupported", r"pixels of 3 x 64 bits \(floating-point, photo"),
     ):
         with pytest.raises(DecodeError, match=said) as caught:
             decode(data, read_header(data), Decode())
