@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 # `local` and `auto` are Ray's own words.
-_ADDRESS = re.compile(r"(ray://)?[^\s:/]+:\d+|(ray://)?\[[0-9A-Fa-f:.%]+\]:\d+|auto|local")
+_ADDRESS = re.compile(r"[^\s:/]+:\d+|\[[0-9A-Fa-f:.%]+\]:\d+|auto|local")
+# Ray Data 2.60 ends in an AttributeError there.
+THROUGH_CLIENT = "Ray Data does not run through Ray Client; build on a machine of the cluster (--address HOST:6379), or submit a job"
 
 
 class Engine(Protocol):
@@ -78,8 +80,10 @@ def choose_engine(name: str, address: str | None = None, workers: int | None = N
     surrounding = os.environ.get("RAY_ADDRESS") or None if name == "ray" else None
     place, told = ("--address ", address) if address is not None else ("RAY_ADDRESS=", surrounding)
     if told is not None and not _ADDRESS.fullmatch(told):
+        if told.startswith("ray://"):
+            raise RecipeError(f"{place}{told}: {THROUGH_CLIENT}")
         hint = "; that is where jobs are submitted (ray job submit --address …)" if told.startswith(("http://", "https://")) else ""
-        raise RecipeError(f"{place}{told}: a cluster's is HOST:PORT (6379 as a rule), ray://HOST:PORT or auto{hint}")
+        raise RecipeError(f"{place}{told}: a cluster's is HOST:PORT (6379 as a rule) or auto{hint}")
     if name == "ray" and workers == 0:
         raise RecipeError("--workers 0: runs in this process, which Ray cannot; use --engine local")
     return name

@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import ray
 from ray.exceptions import RayError
+from ray.util.client import ray as client
 
+from ray_prep.engines import THROUGH_CLIENT
 from ray_prep.engines.child import Attempt, Child
-from ray_prep.errors import StorageError, UnitsFailed
+from ray_prep.errors import RecipeError, StorageError, UnitsFailed
 from ray_prep.messages import Failure, Tick
 from ray_prep.platform import made_with
 from ray_prep.receipt import WORK_FOLDER, Receipt
@@ -121,7 +123,10 @@ def connect(address: str | None, workers: int | None) -> None:
 
     Raises:
         UnitsFailed: No cluster answers at the address.
+        RecipeError: This process has joined one through Ray Client.
     """
+    if client.is_connected():
+        raise RecipeError(f"this process is a Ray client (ray://…): {THROUGH_CLIENT}")
     if not ray.is_initialized():
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         place = address or os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else None)
@@ -175,7 +180,7 @@ def _check_answers(place: str) -> None:
     Raises:
         UnitsFailed: Nobody does.
     """
-    host, _, port = place.removeprefix("ray://").rpartition(":")
+    host, _, port = place.rpartition(":")
     if not host or not port.isdecimal():  # `auto`, `local`
         return
     try:

@@ -209,7 +209,7 @@ def test_what_stops_a_unit_in_this_process(collection: Any, monkeypatch: pytest.
         (("spark", None, None), "--engine spark: there is no such engine; there are auto, local, ray"),
         (("locla", None, None), "did you mean 'local'"),
         (("local", None, -1), "--workers -1: should be 0"),
-        (("local", "ray://x:1", None), "--address ray://x:1: is a Ray cluster's"),
+        (("local", "x:1", None), "--address x:1: is a Ray cluster's"),
         (("ray", None, 0), "--workers 0: runs in this process"),
     ],
 )

@@ -278,6 +278,15 @@ def test_no_cluster_at_the_address(collection: Any, cluster: str) -> None:
         ray.init(address=cluster, log_to_driver=False, logging_level="ERROR")
 
 
+def test_a_client_of_a_cluster_is_told_what_runs(collection: Any, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """Ray Data does not run through Ray Client (2.60): a script that has joined so gets an error of ours, and no AttributeError."""
+    from ray.util.client import ray as client
+
+    monkeypatch.setattr(client, "is_connected", lambda: True)
+    with pytest.raises(RecipeError, match=r"this process is a Ray client .* submit a job"):
+        build(collection.recipe(), engine="ray")
+
+
 def test_a_ray_that_was_started_here_before_is_left_alone(collection: Any, tmp_path: Path) -> None:
     """Without an address a Ray of its own does the work, whatever Ray remembers of this machine: here one that is gone."""
     remembered = Path(f"/tmp/rq{os.getpid()}")  # the path of Ray's sockets may have 107 bytes at most
