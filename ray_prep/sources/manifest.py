@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
@@ -54,6 +55,7 @@ class Row(NamedTuple):
     version: str | None
     label: str | None
     split: str | None
+    written: str
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Manifest:
             and its value the type it gets (bool, int8 to int64, float32, float64, string, date, timestamp); CSV columns are strings
             otherwise.
         versions: Where the version of a remote image comes from if no column tells: `head` asks the store, `never_changes` asks nobody
-            (but each bucket once whether it answers; web servers are asked that when images are to be fetched from them).
+            (but each bucket once whether it answers; web servers are asked that when images are to be fetched from them). Where ids are
+            the keys, it is that of the uri, too.
         storage_options: How the table, and the images, are reached.
     """
 
@@ -151,7 +154,7 @@ class Manifest:
                 carried = [splits if known.name == layout.roles.split else _carried(table, batch, known) for known in layout.carried]
                 names = layout.carried.names
                 yield [
-                    Item(row.key, row.uri, versions[row.uri] if row.version is None else row.version, row.label, row.split, columns)
+                    Item(row.key, row.uri, _version_of(row, versions), row.label, row.split, columns)
                     for row, columns in zip(rows, _records(names, carried, len(rows)), strict=True)
                 ]
 
@@ -187,7 +190,7 @@ class Manifest:
             written = _as_written(image, base)
             if roles.split is None:
                 split = split_folder(_LEADING_DOTS.sub("", written))
-            yield Row(place, written if key is None else _as_written(key, base), uri, version, label, split)
+            yield Row(place, written if key is None else _as_written(key, base), uri, version, label, split, written)
 
 
 def _carried(table: Table, batch: Batch, field: pa.Field) -> Sequence[Any] | None:
@@ -210,6 +213,19 @@ def _records(names: Sequence[str], columns: Sequence[Sequence[Any] | None], coun
     present = [(name, column) for name, column in zip(names, columns, strict=True) if column is not None]
     for position in range(count):
         yield {name: column[position] for name, column in present}
+
+
+def _version_of(row: Row, versions: Mapping[str, str]) -> str:
+    """Return the version: what the row tells, or else that of the image, and of the uri as it is written where that is not the key.
+
+    An id that comes to name another file has another image, though both be of one size and time, or never change.
+    """
+    if row.version is not None:
+        return row.version
+    version = versions[row.uri]
+    if not version or row.key == row.written:
+        return version
+    return f"{version}@{blake2b(row.written.encode(), digest_size=6).hexdigest()}"
 
 
 def _version(stores: Stores, uri: str) -> str:

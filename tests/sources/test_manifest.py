@@ -4,6 +4,7 @@ import datetime
 import gzip
 import http.server
 import json
+import os
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -292,6 +293,28 @@ def test_secrets_are_cut_from_keys_and_uris(folder: Path) -> None:
     assert (local.key, bool(local.version)) == ("q?token=1.jpg", True)
     text = "uri,id\na.jpg,https://u:p@host/a.jpg?sig=s&v=2\nb.jpg,7?sig=1\n"
     assert [item.key for item in _items(_manifest(folder, "m.csv", text))] == ["https://host/a.jpg?v=2", "7?sig=1"]
+
+
+@pytest.mark.parametrize("where", ["local", "remote"])
+def test_an_id_that_names_another_file_has_another_version(folder: Path, where: str) -> None:
+    """Two files of one size and time, or uris that never change, are not one image; nor does a new signature or folder make one two."""
+    place = "" if where == "local" else "https://host/"
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(name.encode())
+        os.utime(folder / name, ns=(10**18, 10**18))
+
+    def version(line: str, uri: str = "uri") -> str:
+        (item,) = _items(_manifest(folder, "l.csv", f"id,{uri}\n{line}\n", versions="never_changes"))
+        return item.version
+
+    assert version(f"1,{place}a.jpg") != version(f"1,{place}b.jpg")
+    assert version(f"1,{place}a.jpg") == version(f"2,{place}a.jpg")
+    if where == "remote":
+        assert version("1,https://host/a.jpg?sig=s") == version("1,https://host/a.jpg?sig=t") == version("1,https://host/a.jpg")
+    (keyed,) = _items(_manifest(folder, "m.csv", f"uri\n{place}a.jpg\n", versions="never_changes"))
+    assert "@" not in keyed.version
+    (told,) = _items(_manifest(folder, "n.csv", f"id,uri,version\n1,{place}a.jpg,v7\n"))
+    assert told.version == "v7"
 
 
 @pytest.mark.parametrize("name", ["version", "etag", "sha256"])
