@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ray_prep.recipe import Recipe
     from ray_prep.survey import Survey
@@ -25,16 +25,19 @@ def recipe_advice(recipe: Recipe) -> Iterator[str]:
         yield f"augment.transforms: nothing in them is random: the {copies} copies of an image are exact duplicates of each other"
 
 
-def source_advice(recipe: Recipe, found: Survey) -> Iterator[str]:
+def source_advice(recipe: Recipe, found: Survey, counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield where a recipe leaves something of its source unused, or asks for what the source has not.
 
     Args:
         recipe: What is asked for.
         found: What the source offers.
+        counts: Published images by split and class; the class of those without a label is "".
     """
     if not recipe.data.get("split"):
         yield from _untaken_splits(recipe, found)
     yield from _missed_labels(recipe, found)
+    if not found.labels and not recipe.source.is_container and any(label for known in counts.values() for label in known):
+        yield "source: no image has a label any more, and the dataset has labels; they are null from now on: is the labels' column there?"
     if not recipe.source.is_container:  # what containers hold is known when they are read
         for split in recipe.copies.splits:
             if recipe.copies.copies and not found.counts[split]:

@@ -110,6 +110,19 @@ class Base:
         """Return whether its list of rejections is this one, in whatever order."""
         return _counted(map(astuple, self.rejections())) == _counted(map(astuple, rejections))
 
+    def published_among(self, rejections: Iterable[Rejection]) -> int:
+        """Return how many of its images are among these rejections; a twin with the key of one that stays is not that one."""
+        lost = _counted((rejection.key,) for rejection in rejections if rejection.reason != "duplicate_key")
+        return sum(lost.get(_short((key,)), 0) for key in self._live_keys()) if lost else 0
+
+    def _live_keys(self) -> Iterator[str]:
+        last = None
+        for batch in live_rows(self.snapshot, self.options, ("key",), self._bear):
+            for key in batch.column("key").to_pylist():
+                if key != last:
+                    yield key
+                last = key
+
     def new_among(self, rejections: Iterable[Rejection]) -> int:
         """Return how many rejections it does not have: of another item, another version of it, or for another reason."""
         return (_counted(map(_what_and_why, rejections)) - _counted(map(_what_and_why, self.rejections()))).total()
@@ -121,7 +134,11 @@ def _what_and_why(rejection: Rejection) -> tuple[str, ...]:
 
 def _counted(facts: Iterable[tuple[object, ...]]) -> Counter[bytes]:
     """Count what is told of rejections by short hashes: there may be millions."""
-    return Counter(blake2b(repr(told).encode("utf-8", "replace"), digest_size=12).digest() for told in facts)
+    return Counter(map(_short, facts))
+
+
+def _short(told: tuple[object, ...]) -> bytes:
+    return blake2b(repr(told).encode("utf-8", "replace"), digest_size=12).digest()
 
 
 def read_base(uri: str, options: StorageOptions, store: Store, damage: dict[str, Damaged] | None = None) -> Base | None:

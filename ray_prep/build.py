@@ -122,7 +122,7 @@ def _build(run: Run) -> BuildReport:
         found = survey_containers(recipe, base.known_items(with_uri=True) if base else (), carried, folder)
     else:
         found = survey(recipe, base.known_items() if base else (), carried, folder, run.limit)
-    for line in source_advice(recipe, found):
+    for line in source_advice(recipe, found, kept.record.counts if kept else {}):
         run.warn(line)
     if base and damage:
         what = next(iter(damage.values()))
@@ -151,7 +151,7 @@ def _build(run: Run) -> BuildReport:
         rejected_by_reason=tally.rejected_by_reason,
         examples=tally.examples,
         published=base.record.accepted if base else 0,
-        removed=found.removed if base else 0,
+        dropped=_dropped(recipe, found, tally, base) if base else 0,
         cross_split_duplicates=crossing,
         classes=_by_class(tally.counts),
         published_classes=_by_class(kept.record.counts) if kept else {},
@@ -174,6 +174,16 @@ def _build(run: Run) -> BuildReport:
         run.warn(f"the plan's files could not be removed, which harms nothing: {error}")
         report = replace(report, warnings=tuple(run.warnings))
     return report
+
+
+def _dropped(recipe: Recipe, found: Survey, tally: Tally, base: Base) -> int:
+    """Return how many published images go: they are no longer on offer, or rejected now.
+
+    Which of the rejected ones were published is asked of all its keys, and only where it matters.
+    """
+    if found.removed + tally.rejected <= recipe.checks.max_drop * base.record.accepted:
+        return found.removed
+    return found.removed + base.published_among(tally.rejections())
 
 
 def _by_class(counts: Mapping[str, Mapping[str, int]]) -> Counter[str]:

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 from deltalake import write_deltalake
@@ -22,6 +23,7 @@ from ray_prep.engines.local import Local
 from ray_prep.errors import CheckFailed, Conflict, Interrupted, RayPrepError, RecipeError, RejectBudgetExceeded, StorageError, UnitsFailed
 from ray_prep.plan import PlanFiles
 from ray_prep.sections import Checks
+from ray_prep.show.outlook import outlook
 from ray_prep.sources.class_folders import ClassFolders
 from ray_prep.storage import StorageOptions, open_store
 from ray_prep.unit import Tick
@@ -444,7 +446,7 @@ def test_a_budget_may_be_met_to_the_image(share: float, count: int) -> None:
     """29 of 100 are not more than 0.29, whatever the product of floats says; one more is."""
 
     def outcome(rejected: int) -> Outcome:
-        return Outcome(100, 100 - rejected, {"corrupt": rejected}, {"corrupt": "x.jpg"}, published=100, removed=rejected)
+        return Outcome(100, 100 - rejected, {"corrupt": rejected}, {"corrupt": "x.jpg"}, published=100, dropped=rejected)
 
     checks = Checks(max_rejected=share, max_drop=share)
     assert [max_rejected(checks, outcome(count)), max_drop(checks, outcome(count))] == [None, None]
@@ -489,6 +491,49 @@ def test_checks_refuse(collection: Any) -> None:
         made(collection)
     assert open_dataset(str(collection.target)).version == 0
     assert made(collection, checks={"max_rejected": 0.1, "max_drop": 0.5}).removed == 13
+
+
+@pytest.mark.slow
+def test_what_is_gone_is_counted_whatever_has_come(collection: Any) -> None:
+    """Published images that are rejected now, or removed, are lost, though as many new ones make up the number."""
+    loose = {"max_rejected": 1, "max_drop": 0.2}
+    made(collection, checks=loose)
+    names = sorted(name for name in collection.pictures if name.startswith("cat/"))
+    for number, name in enumerate(names[:9]):
+        collection.write(f"new/{number}.png", collection.pictures[name])
+        if number < 5:
+            collection.write(name, b"no image")
+        else:
+            (collection.folder / name).unlink()
+    with pytest.raises(CheckFailed, match=r"checks\.max_drop: 9 of 40 published images would go"):
+        made(collection, checks=loose)
+    report = made(collection, checks=loose | {"max_drop": 0.225})
+    assert (report.removed, report.accepted, report.rejected) == (4, 40, 7)
+
+
+@pytest.mark.slow
+def test_an_id_that_names_another_file_has_its_pixels(collection: Any) -> None:
+    """Though both files are of one size and time: the row is made anew."""
+    first, second = (collection.folder / name for name in ("a.bmp", "b.bmp"))
+    for path, value in ((first, 10), (second, 200)):
+        ok, data = cv2.imencode(".bmp", np.full((40, 40, 3), value, np.uint8))
+        assert ok
+        collection.write(path.name, data.tobytes())
+    made(collection, source=collection.manifest(["id,image", f"1,{first}"]))
+    report = made(collection, source=collection.manifest(["id,image", f"1,{second}"]))
+    (row,) = collection.rows().values()
+    assert (report.changed, row["source_uri"], row["image"][0]) == (1, str(second), 200)
+
+
+@pytest.mark.slow
+def test_labels_that_are_lost_are_told_of(collection: Any) -> None:
+    """By a column that is gone or called otherwise all labels become null: not without a word."""
+    names = [f"pictures/{name}" for name in sorted(collection.pictures) if name.startswith("cat/")]
+    made(collection, source=collection.manifest(["image,label", *[f"{name},cat" for name in names]]))
+    source = collection.manifest(["image,kind", *[f"{name},cat" for name in names]])
+    assert any("no image has a label any more" in line for line in outlook(collection.recipe(source=source)).warnings)
+    assert any("no image has a label any more" in line for line in made(collection, source=source).warnings)
+    assert not any("label" in line for line in made(collection, source=source).warnings)
 
 
 def test_a_class_that_shifts_is_refused(collection: Any) -> None:

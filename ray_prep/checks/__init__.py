@@ -25,7 +25,7 @@ class Outcome:
         rejected_by_reason: The complete list of rejections, counted.
         examples: The first rejection of each reason, as a line for people.
         published: Images in the version before; 0 where there is none.
-        removed: Of those, how many are no longer on offer.
+        dropped: Of those, how many would not be among the accepted any more.
         cross_split_duplicates: Images that have a twin in another split; None where nobody looked.
         classes: Images by class.
         published_classes: The same of the version before; empty where there is none to hold it against.
@@ -38,7 +38,7 @@ class Outcome:
     rejected_by_reason: Mapping[str, int]
     examples: Mapping[str, str]
     published: int
-    removed: int
+    dropped: int
     cross_split_duplicates: int | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
     published_classes: Mapping[str, int] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def min_images(checks: Checks, outcome: Outcome) -> str | None:
 
 def max_drop(checks: Checks, outcome: Outcome) -> str | None:
     """Refuse a build that takes away more of what is published than the recipe allows."""
-    dropped = max(outcome.removed, outcome.published - outcome.accepted)
+    dropped = outcome.dropped
     if outcome.published == 0 or dropped <= Fraction(str(checks.max_drop)) * outcome.published:
         return None
     return (

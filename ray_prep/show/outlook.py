@@ -165,7 +165,11 @@ def outlook(recipe: Recipe) -> Outlook:
         why=tuple(why),
         late_columns=tuple(late),
         gone_columns=tuple(gone),
-        warnings=(*recipe_advice(recipe), *source_advice(recipe, found), *([f"a build would fail: {refusal}"] if refusal else [])),
+        warnings=(
+            *recipe_advice(recipe),
+            *source_advice(recipe, found, base.record.counts if base else {}),
+            *([f"a build would fail: {refusal}"] if refusal else []),
+        ),
     )
 
 
