@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ray_prep.errors import RecipeError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -43,6 +45,36 @@ def plain(value: Any, max_numbers: int = MAX_NUMBERS) -> Any:
     if isinstance(value, (list, tuple)):
         return _sequence([plain(item, max_numbers) for item in value], max_numbers)
     return repr(value) if not isinstance(value, (float, int, str)) else value
+
+
+def check_numbers(value: Any, place: str) -> None:
+    """Refuse numbers that are not finite, and texts in which numbers stand: Albumentations takes `.inf` and "15".
+
+    Args:
+        value: Plain data of a recipe.
+        place: Where it stands.
+
+    Raises:
+        RecipeError: There is one.
+    """
+    if isinstance(value, dict):
+        for name, item in value.items():
+            check_numbers(item, f"{place}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            check_numbers(item, f"{place}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{place}: should be a finite number, got {value!r}")
+    elif isinstance(value, str) and _is_number(value):
+        raise RecipeError(f"{place}: should be a number, got the text {value!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _sequence(items: list[Any], max_numbers: int) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from ray_prep.errors import LimitError, RecipeError, TransformError, did_you_mean
 from ray_prep.sample import Sample
 from ray_prep.spec import MAX_SIDE_PX, Interval, Spec
-from ray_prep.transforms.applied import plain
+from ray_prep.transforms.applied import check_numbers, plain
 from ray_prep.transforms.effects import EFFECTS
 from ray_prep.transforms.either import either
 from ray_prep.transforms.transform import check_made, check_size, with_image
@@ -291,6 +291,7 @@ def augmentation(name: str, given: Mapping[str, Any], place: str, *, always: boo
             known = [known for known in signature if known != "self"]
             hint = did_you_mean(str(parameter), known) or f"; known are {', '.join(known)}"
             raise RecipeError(f"{place}.{parameter}: unknown key{hint}")
+    check_numbers(given, place)
     defaults = {
         parameter: plain(detail.default, 1 << 20)
         for parameter, detail in signature.items()

@@ -23,6 +23,7 @@ Fill = float | tuple[float, float, float]
 
 GRAY = 1
 RGB = 3
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Transform(Protocol):
@@ -153,11 +154,13 @@ def check_fill(fill: Fill, spec: Spec) -> None:
     """Refuse a fill colour that the images cannot have.
 
     Raises:
-        RecipeError: Another number of channels, or outside 0..255 where the image is uint8.
+        RecipeError: Another number of channels, outside 0..255 where the image is uint8, or more than float32 can hold.
     """
     if isinstance(fill, tuple) and len(fill) != spec.channels:
         raise RecipeError(f"fill: {list(fill)} has {len(fill)} numbers and the image {spec.channels} channel; give one number")
     values = fill if isinstance(fill, tuple) else (fill,)
+    if not all(abs(value) <= _FLOAT32_MAX for value in values):
+        raise RecipeError(f"fill: should be a number that float32 can hold, got {fill!r}")
     if spec.dtype == "uint8" and not all(0 <= value <= 255 and value == int(value) for value in values):
         raise RecipeError(f"fill: should be whole numbers from 0 to 255 for uint8 images, got {fill!r}")
 

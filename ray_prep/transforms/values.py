@@ -93,6 +93,8 @@ class Normalize:
             count = len(_numbers(getattr(self, name), place)) if getattr(self, name) != "dataset" else 1
             if count not in (1, spec.channels):
                 raise RecipeError(f"{name}: {getattr(self, name)!r} has {count} numbers, and the image has {spec.channels} channels")
+        if not self.needs_constants and not self._is_finite():
+            raise RecipeError(f"mean: {self.mean!r} and std: {self.std!r} make values that float32 cannot hold")
         return replace(spec, dtype="float32", value_range=None)
 
     def __call__(self, sample: Sample, _rng: np.random.Generator, /) -> Sample:
@@ -100,6 +102,11 @@ class Normalize:
         if image.dtype == np.uint8:
             return with_image(sample, _looked_up(image, self._table))
         return with_image(sample, ((image - self._mean) / self._std).astype(np.float32))
+
+    def _is_finite(self) -> bool:
+        with np.errstate(over="ignore"):
+            ends = ((np.array([[0.0], [1.0]]) - self._mean) / self._std).astype(np.float32)
+        return bool(np.isfinite(ends).all())
 
     @cached_property
     def _table(self) -> Image:

@@ -248,6 +248,13 @@ def test_what_needs_room_says_how_much(step: dict[str, Any], size: tuple[int, in
                 done(steps, 0, np.zeros((*less, 3), np.uint8))
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "15", "inf", [0, float("-inf")], "1e3"])
+def test_numbers_are_numbers_and_finite(value: Any) -> None:
+    """Albumentations takes them, and makes black pictures of them."""
+    with pytest.raises(RecipeError, match=r"^augment\.transforms\[0\]\.Rotate\.limit(\[1\])?: should be a (finite )?number"):
+        chain({"Rotate": {"limit": value}})
+
+
 def test_a_region_of_no_width_is_refused() -> None:
     """There is no image on which it could work."""
     with pytest.raises(RecipeError, match=r"shadow_roi: from 0\.5 to 0\.5 of a side lies no pixel"):

@@ -134,6 +134,8 @@ def test_fill_must_suit_the_image() -> None:
         Resize(letterbox=Letterbox(3, 3, (1.0, 2.0, 3.0))).output_spec(gray)
     with pytest.raises(RecipeError, match="whole numbers from 0 to 255"):
         Resize(letterbox=Letterbox(3, 3, 300.0)).output_spec(gray)
+    with pytest.raises(RecipeError, match="a number that float32 can hold, got 1e"):
+        Resize(letterbox=Letterbox(3, 3, 1e39)).output_spec(Spec(Interval(), Interval(), 1, "float32", (0.0, 1.0)))
 
 
 def test_floats_overshoot_only_where_said() -> None:

@@ -65,6 +65,9 @@ def test_constants_must_suit_the_channels() -> None:
     with pytest.raises(RecipeError, match=r"float32 in \[0, 1\]"):
         Normalize("half", "half").output_spec(spec(3, "float32", None))
     assert Normalize("half", "half").output_spec(spec(1)).value_range is None
+    for mean, std in ((0.0, 1e-40), (1e300, 1.0), ((0.0, 0.0, 0.0), (1.0, 1e-39, 1.0))):
+        with pytest.raises(RecipeError, match="make values that float32 cannot hold"):
+            Normalize(mean, std).output_spec(spec(3))
 
 
 def test_impossible_constants_are_refused() -> None:
