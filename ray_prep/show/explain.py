@@ -50,7 +50,7 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
     key = clean_uri(key)  # as keys are
     recipe, base = _recipe_and_base(place, overrides, options)
     item, data, keys = _find(recipe, key)
-    published = list(_published(base, key))
+    published = list(_published(base, key, recipe, item))
     if item is None and not published:
         hint = did_you_mean(key, keys) or (f"; a key there is, for example, {keys[0]}" if keys else "")
         raise RecipeError(f"{key}: {recipe.source.uri} lists no such key{hint}")
@@ -131,20 +131,25 @@ def _walk(recipe: Recipe, pictures: Pictures) -> Iterator[str]:
         yield f"  rejected          {pictures.error.stage}: {pictures.error.reason}: {pictures.error.message}"
 
 
-def _published(base: Base | None, key: str) -> Iterator[str]:
-    """Yield where the published version has a key; nothing where it does not know it."""
+def _published(base: Base | None, key: str, recipe: Recipe, item: Item | None) -> Iterator[str]:
+    """Yield where the published version has a key, and whether it is what the walk shows; nothing where it does not know it."""
     if base is None:
         return
     for shard in base.snapshot.shards:
         if shard.min_key <= key <= shard.max_key:
+            names = ("key", "copy", "source_version")
             rows = [
-                copy
-                for batch in live_rows(replace(base.snapshot, shards=(shard,)), base.options, ("key", "copy"))
-                for one, copy in zip(batch.column("key").to_pylist(), batch.column("copy").to_pylist(), strict=True)
+                (copy, version)
+                for batch in live_rows(replace(base.snapshot, shards=(shard,)), base.options, names)
+                for one, copy, version in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
                 if one == key
             ]
             if rows:
-                yield f"  published         version {base.version}, {shard.path}: copies {', '.join(map(str, rows))}"
+                yield f"  published         version {base.version}, {shard.path}: copies {', '.join(str(copy) for copy, _ in rows)}"
+                if item is not None and rows[0][1] != item.version:
+                    yield f"                    of version {rows[0][1] or 'unknown'}, which the source has no more: not the picture above"
+                if base.record.fingerprints.get(shard.split) != recipe.fingerprint(shard.split):
+                    yield "                    by another recipe than the walk above; the next build makes it anew"
     for rejection in base.rejections():
         if rejection.key == key:
             yield (
