@@ -191,6 +191,9 @@ class Split:
             return item.split
         value = item.label if self.by == "label" and "label" not in item.columns else item.columns.get(self.by)
         if value is None:
+            if self.by in item.columns or self.by == "label":
+                msg = f"split.by: {item.key!r} has no value in column {self.by!r}: the field is empty, or the column is gone"
+                raise RecipeError(msg)
             known = ", ".join(sorted(item.columns)) or "none"
             hint = did_you_mean(self.by, ["key", "source", *item.columns])
             msg = f"split.by: {item.key!r} has no value in column {self.by!r}; the source's columns are {known}{hint}"

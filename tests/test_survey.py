@@ -178,6 +178,12 @@ def test_nothing_listed_is_no_survey() -> None:
         surveyed([])
 
 
+def test_an_empty_field_is_no_missing_column() -> None:
+    """It is not answered with a list of columns in which the one asked for stands."""
+    with pytest.raises(RecipeError, match="'a' has no value in column 'patient': the field is empty, or the column is gone"):
+        replace(RECIPE.split, by="patient").of(Item("a", "/1", "", columns={"patient": None}))
+
+
 @pytest.mark.parametrize(
     ("by", "item", "what"),
     [
