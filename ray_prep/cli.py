@@ -10,6 +10,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,7 +70,7 @@ def init(
     if output.exists():
         raise RecipeError(f"{output}: is there already; name another file with -o")
     output.write_text(text, encoding="utf-8")
-    _say(f"{output}: look it over, then: ray-prep preview {output} -o sheet.png; ray-prep build {output}")
+    _say(f"{output}: look it over, then: ray-prep preview {quote(str(output))} -o sheet.png; ray-prep build {quote(str(output))}")
 
 
 @app.command()
@@ -259,11 +260,9 @@ def _say(text: str) -> None:
 
 def _tell(text: str, data: dict[str, Any], json_file: Path | None) -> None:
     """Print a result for a person, and write it for a program where one is wanted: that first, as printing may fail."""
-    if json_file == STANDARD_OUTPUT:
-        text = json_text(data)
-    elif json_file is not None:
+    if json_file not in {None, STANDARD_OUTPUT}:
         write_json_file(json_file, data)
-    _say(text)
+    _say(json_text(data) if json_file == STANDARD_OUTPUT else text)
 
 
 def _complain(text: str, *, has_trace: bool = False) -> None:

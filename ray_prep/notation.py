@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -11,6 +12,10 @@ from ray_prep.errors import RecipeError
 
 # What a message of PyYAML may quote: the name of a token, or one character.
 _HARMLESS = re.compile(r"'(?:<[a-z ]+>|\\?.|\\x[0-9a-f]{2})'")
+
+
+# A glob without quotes.
+_HINTS = {"while scanning an alias": "; a text that begins with * has to be in quotes"}
 
 
 def read_yaml(text: str, place: str) -> Any:
@@ -34,6 +39,15 @@ def read_yaml(text: str, place: str) -> Any:
         raise RecipeError(f"{place}: not YAML: {where}: {error.reason}") from None
     except RecursionError:
         raise RecipeError(f"{place}: not YAML: it is nested too deeply") from None
+
+
+def quoted(text: str) -> str:
+    """Return a text as it stands behind a key: in quotes where YAML would read something else without."""
+    try:
+        is_plain = yaml.safe_load(f"key: {text}") == {"key": text}
+    except yaml.YAMLError:
+        is_plain = False
+    return text if is_plain else json.dumps(text)
 
 
 class _KeyTwiceError(yaml.MarkedYAMLError):
@@ -64,6 +78,8 @@ class _Loader(yaml.SafeLoader):
             # By their text: `1` and `"1"` are one key once they are texts, as all of a recipe's are.
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
+            if key.style is None:  # keys are texts: `yes`, `no` and `2024-01-01` too, as they are written
+                key.tag = "tag:yaml.org,2002:str"
             if key.value in first:
                 place = f"{''.join(self._places)}.{key.value}".lstrip(".")
                 lines = dict.fromkeys((first[key.value].start_mark.line + 1, key.start_mark.line + 1))
@@ -88,7 +104,7 @@ def _told(error: yaml.MarkedYAMLError) -> str:
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     begun = error.context_mark
     since = f" (begun in line {begun.line + 1})" if begun and mark and begun.line != mark.line else ""
-    return f"not YAML: {where}{said}{since}"
+    return f"not YAML: {where}{said}{since}{_HINTS.get(error.context or '', '')}"
 
 
 def _harmless(text: str) -> str:

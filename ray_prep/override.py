@@ -35,6 +35,11 @@ def filled(uri: str, place: str) -> str:
     return re.sub(r"\$\{(\w+)\}", variable, uri).replace("{date}", datetime.now(UTC).date().isoformat())
 
 
+def is_filled(uri: str) -> bool:
+    """Return whether `filled` would put something else in a uri's place."""
+    return re.search(r"\$\{\w+\}|\{date\}", uri) is not None
+
+
 def apply_override(data: dict[str, Any], override: str) -> None:
     """Put one value into plain data, where its path says; mappings on the way are made.
 
@@ -104,5 +109,7 @@ def _fitting(holder: Any, step: str | int, place: str, path: str) -> str | int:
         return step
     if isinstance(holder, list):
         raise RecipeError(f"--set {path}: {place} is a list; say which of its entries, such as {place}[0]")
+    if holder == {}:
+        raise RecipeError(f"--set {path}: the recipe has no {place} of which one entry could be set; give it whole: --set {place}=[…]")
     what = "a mapping, whose fields have names" if isinstance(holder, dict) else "no mapping and no list"
     raise RecipeError(f"--set {path}: goes through {place}, which is {what}")

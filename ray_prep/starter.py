@@ -7,9 +7,12 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ray_prep.errors import SampleError, StorageError
+from ray_prep.errors import RecipeError, SampleError, StorageError
 from ray_prep.image.fetch import fetch
 from ray_prep.image.header import read_header
+from ray_prep.override import is_filled
+from ray_prep.printable import printable
+from ray_prep.sections import SPLIT_NAME
 from ray_prep.sources import SOURCES
 from ray_prep.sources.listing import SPLIT_FOLDERS
 from ray_prep.storage import absolute_uri
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ray_prep.sample import Item
     from ray_prep.storage import StorageOptions
 
+_CONTAINERS = {".tar": "webdataset", ".parquet": "parquet"}
 _MANIFEST_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 # Enough to see the layout; a source of millions answers as fast as a small one.
 _NAMES_LOOKED_AT = 5000
@@ -38,11 +42,19 @@ def starter_recipe(uri: str, target: str, options: StorageOptions) -> str:
 
     Raises:
         StorageError: The source cannot be reached, or lists nothing.
+        RecipeError: A place holds what a recipe would fill in.
     """
     uri = absolute_uri(uri)
+    for place in (uri, absolute_uri(target)):
+        if is_filled(place):
+            raise RecipeError(f"{place}: recipes fill in {{date}} and ${{NAME}}; it should be called otherwise")
     layout = "manifest" if uri.lower().endswith(_MANIFEST_SUFFIXES) else "class_folders"
     ignored: Counter[str] = Counter()
-    items = list(islice(SOURCES[layout](uri=uri, storage_options=options).items(ignored), _NAMES_LOOKED_AT))
+    try:
+        items = list(islice(SOURCES[layout](uri=uri, storage_options=options).items(ignored), _NAMES_LOOKED_AT))
+    except StorageError as error:
+        kinds = [f"{suffix} files of images are `layout: {kind}`" for suffix, kind in _CONTAINERS.items() if ignored[suffix]]
+        raise StorageError("; ".join([str(error), *kinds])) from None
     if not items:
         msg = f"{uri}: no image is listed there"
         raise StorageError(msg)
@@ -94,9 +106,12 @@ def _text(
             + (f"; {broken} broken" if broken else "")
         )
     if labels and layout != "files":
-        seen.append(f"# {len(labels)} classes, such as {', '.join(labels[:5])}")
-    splits = ", ".join(sorted(set(told)))
-    if 0 < len(told) < count:
+        seen.append(f"# {len(labels)} classes, such as {printable(', '.join(labels[:5]))}")
+    splits = printable(", ".join(sorted(set(told))))
+    are_names = all(SPLIT_NAME.fullmatch(name) for name in set(told))
+    if told and not are_names:
+        seen.append(f"# the source's splits ({splits}) do not do as names: letters, digits, _ and - only")
+    if 0 < len(told) < count and are_names:
         without = f"{count - len(told)} are not: give these one, then split: {{by: source}}"
         seen.append(f"# {len(told)} of them are told to be in a split ({splits}), {without}")
     short = min((min(size) for size in sizes), default=256)
@@ -109,7 +124,7 @@ def _text(
     }
     split = (
         f"split: {{by: source}}               # the source's own: {splits}"
-        if len(told) == count
+        if len(told) == count and are_names
         else "split: {train: 0.8, val: 0.1, test: 0.1, by: key}"
     )
     lines = [
@@ -122,12 +137,12 @@ def _text(
         *([f"  storage_options: {json.dumps(storage)}"] if storage else []),
         "preprocess:                       # every image, once",
         f"  - resize: {{short_side: {side}}}",
-        "# augment:                        # more copies of training images: take the # away",
-        "#   copies: 1",
-        "#   transforms:",
-        f"#     - RandomCrop: {{height: {crop}, width: {crop}}}",
-        "#     - HorizontalFlip: {p: 0.5}",
-        "#     - RandomBrightnessContrast: {p: 0.5}",
+        "#augment:                         # more copies of training images: take the # away",
+        "#  copies: 1",
+        "#  transforms:",
+        f"#    - RandomCrop: {{height: {crop}, width: {crop}}}",
+        "#    - HorizontalFlip: {p: 0.5}",
+        "#    - RandomBrightnessContrast: {p: 0.5}",
         "finish:                           # originals and copies",
         f"  - center_crop: {{height: {crop}, width: {crop}}}",
         split,

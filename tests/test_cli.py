@@ -76,6 +76,13 @@ def test_a_build_and_what_follows(collection: Any, capsys: pytest.CaptureFixture
         out = capsys.readouterr().out
         assert re.search(r"published +version 0, split=train/[0-9a-f]{20}\.parquet: copies 0, 1, 2", out)
         assert "24 x 24 x 3 uint8" in out
+        assert "by another recipe" not in out
+        assert "has no more" not in out
+    assert run(["explain", file, "cat/06.jpg", "--set", "seed=9"]) == 0
+    assert "by another recipe than the walk above" in capsys.readouterr().out
+    os.utime(collection.folder / "cat/06.jpg", ns=(1, 1))
+    assert run(["explain", file, "cat/06.jpg"]) == 0
+    assert "which the source has no more" in capsys.readouterr().out
     assert run(["explain", file, "dog/web_page.jpg"]) == 0
     assert "not_an_image" in capsys.readouterr().out
     assert run(["preview", file, "-o", str(collection.home / "sheet.png"), "--count", "3"]) == 0
@@ -222,11 +229,11 @@ def test_what_nobody_foresaw_is_a_line(collection: Any, capsys: pytest.CaptureFi
 
 
 def test_a_recipe_with_a_date_for_a_key(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """YAML reads it as a date, no text: exit 2 and a line."""
+    """Keys are texts: an unknown one, exit 2 and a line."""
     file = collection.home / "dated.yaml"
     file.write_text("2020-01-01: x\n")
     assert run(["plan", str(file)]) == 2
-    assert "texts for keys" in capsys.readouterr().err
+    assert "2020-01-01: unknown key" in capsys.readouterr().err
 
 
 def _command(*arguments: str) -> list[str]:
@@ -312,9 +319,10 @@ def test_a_build_that_is_ended_goes_on_from_there(collection: Any, how: signal.S
 
 @pytest.mark.slow
 def test_a_demo(tmp_path: Path) -> None:
-    """`demo` ends with a dataset and a sheet; what it prints next works as written."""
+    """`demo` ends with a dataset and a sheet, whatever its folder is called; what it prints next works as written."""
+    home = tmp_path / "a #b: {c}" / "demo"
     outcome = subprocess.run(
-        _command("demo", str(tmp_path / "demo"), "--count", "40", "--engine", "local"),
+        _command("demo", str(home), "--count", "40", "--engine", "local"),
         capture_output=True,
         text=True,
         timeout=100,
@@ -323,9 +331,11 @@ def test_a_demo(tmp_path: Path) -> None:
     assert outcome.returncode == 0, outcome.stderr
     assert "40 accepted" in outcome.stdout or "accepted  40" in outcome.stdout
     assert "3 rejected" in outcome.stdout or "rejected  3" in outcome.stdout
-    with Image.open(tmp_path / "demo" / "sheet.png") as sheet:
+    with Image.open(home / "sheet.png") as sheet:
         assert min(sheet.size) > 300
-    assert run(["rejects", str(tmp_path / "demo" / "dataset")]) == 0
+    (command,) = [line for line in outcome.stdout.splitlines() if line.strip().startswith("ray-prep rejects ")]
+    assert run(shlex.split(command)[1:]) == 0
+    assert run(["demo", str(tmp_path / "{date}")]) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ray_prep.errors import RecipeError
-from ray_prep.notation import read_yaml
+from ray_prep.notation import quoted, read_yaml
 
 
 def _refused(text: str) -> str:
@@ -26,6 +26,28 @@ def _refused(text: str) -> str:
 def test_a_key_that_comes_twice(text: str, said: str) -> None:
     """At any depth, also in lists: key, path and both lines are named."""
     assert _refused(text) == said
+
+
+def test_keys_are_texts_as_they_are_written() -> None:
+    """A split may be called `yes`, a column `no` or 2024-01-01; values are what YAML makes of them."""
+    text = "split: {yes: 0.5, no: 0.5}\ncolumns: {off: int32, 2024-01-01: string, 0x10: x, ~: y, 1e3: 1e3}\n'on': on\n"
+    assert read_yaml(text, "r.yaml") == {
+        "split": {"yes": 0.5, "no": 0.5},
+        "columns": {"off": "int32", "2024-01-01": "string", "0x10": "x", "~": "y", "1e3": "1e3"},
+        "on": True,
+    }
+
+
+def test_globs_need_quotes() -> None:
+    """YAML takes `**/*.png` for an alias."""
+    assert "a text that begins with * has to be in quotes" in _refused("include: [**/*.png]")
+
+
+@pytest.mark.parametrize("text", ["/a/b", "/a #b", "/k: v", "*", "{date}", "yes", "1", "a\nb", "ü", "'", '"x"', " a ", "", "@", "- a", "~"])
+def test_a_text_is_read_back(text: str) -> None:
+    """With quotes where it needs them."""
+    assert read_yaml(f"key: {quoted(text)}", "r.yaml") == {"key": text}
+    assert quoted("/data/my pictures") == "/data/my pictures"
 
 
 def test_anchors_and_merge_keys() -> None:

@@ -257,6 +257,7 @@ def test_overrides_go_before_the_file(tmp_path: Path) -> None:
         ("preprocess[x].resize=3", "should be a field and a value"),
         ("source.uri.x=3", "--set source.uri.x: goes through source.uri, which is no mapping and no list"),
         ("source[0]=3", "--set source[0]: goes through source, which is a mapping, whose fields have names"),
+        ("source.include[0]=a", "--set source.include[0]: the recipe has no source.include of which one entry could be set"),
         ("preprocess.9.resize=3", "there is no preprocess[9]: its last entry is preprocess[0]; places are counted from 0"),
         ("preprocess[9].resize=3", "there is no preprocess[9]: its last entry is preprocess[0]; places are counted from 0"),
         ("preprocess[1]=flip", "there is no preprocess[1]"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ray_prep.build import build
 from ray_prep.dataset.reader import open as open_dataset
 from ray_prep.errors import RecipeError
+from ray_prep.notation import quoted
+from ray_prep.override import is_filled
 from ray_prep.recipe import Recipe
 from ray_prep.show.drawing import draw_collection
 from ray_prep.show.preview import preview
@@ -54,10 +57,12 @@ def demo(folder: Path, count: int, engine: str, progress: Progress) -> str:
     if folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder}: is not empty; name a new folder")
     folder = folder.resolve()
+    if is_filled(str(folder)):
+        raise RecipeError(f"{folder}: recipes fill in {{date}} and ${{NAME}}; name another folder")
     pictures, dataset, sheet, file = folder / "pictures", folder / "dataset", folder / "sheet.png", folder / "recipe.yaml"
     progress.stage("drawing")
     draw_collection(pictures, count)
-    file.write_text(RECIPE.format(pictures=pictures, dataset=dataset), encoding="utf-8")
+    file.write_text(RECIPE.format(pictures=quoted(str(pictures)), dataset=quoted(str(dataset))), encoding="utf-8")
     recipe = Recipe.load(file)
     report = build(recipe, engine=engine, progress=progress)
     progress.stage("drawing")
@@ -72,8 +77,8 @@ def demo(folder: Path, count: int, engine: str, progress: Progress) -> str:
             f"  recipe    {file}",
             f"  sheet     {sheet}",
             "next:",
-            f"  ray-prep rejects {dataset}",
-            f"  ray-prep build {file} --engine ray --set output.uri={folder}/on-ray    # the same bytes",
-            f"  ray-prep files {dataset} --format polars",
+            f"  ray-prep rejects {quote(str(dataset))}",
+            f"  ray-prep build {quote(str(file))} --engine ray --set {quote(f'output.uri={folder}/on-ray')}    # the same bytes",
+            f"  ray-prep files {quote(str(dataset))} --format polars",
         ]
     )

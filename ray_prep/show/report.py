@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from shlex import quote
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -145,7 +146,7 @@ def report_text(report: BuildReport) -> str:
     lines.append(f"  accepted  {report.accepted} ({splits})")
     if report.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected_by_reason.items())
-        lines.append(f"  rejected  {report.rejected} ({reasons}); see: ray-prep rejects {report.uri}")
+        lines.append(f"  rejected  {report.rejected} ({reasons}); see: ray-prep rejects {quote(report.uri)}")
     lines.append(f"  stored    {report.rows} rows in {report.shards} shards, {bytes_text(report.bytes)}")
     rate = f", {report.images_per_second:.0f} images/s on the {report.engine} engine" if report.decoded else ""
     lines.append(f"  took      {seconds_text(report.seconds)}, {report.decoded} decoded{rate}")
