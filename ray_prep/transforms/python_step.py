@@ -122,7 +122,8 @@ class Python:
         except ModuleNotFoundError as error:
             module = self.call.partition(":")[0]
             if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-                raise RecipeError(f"call: there is no module {error.name} in {' or '.join(map(str, self._folders))}") from None
+                places = " or ".join(map(str, self._folders))
+                raise RecipeError(f"call: there is no module {error.name} in {places}; start this where it lies") from None
             # It may need what only the workers have.
             return replace(result, notes=(*result.notes, f"{self.call} cannot be tried here: {error}"))
         except RecipeError:
