@@ -131,9 +131,13 @@ class Dataset:
             RecipeError: There is no such column.
             StorageError: A file is not there or damaged, or storage is unreachable.
         """
-        columns = [name for name in dict.fromkeys(self.check_columns(columns)) if name != "image"]
+        columns = self._beside_image(columns)
         if batch_size is not None:
             batch_size = whole_number("batch_size", batch_size, 1)
+        # Whoever asks for what there is not hears of it here, not at the first batch.
+        return self._batches(batch_size, columns)
+
+    def _batches(self, batch_size: int | None, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         groups = (partial(_read, reader, group, columns) for reader, group in self._groups())
         # One thread at the most: the row groups of a shard are read through one file.
         for pixels, table in ahead(groups, min(1, self.shards_ahead)):
@@ -159,6 +163,9 @@ class Dataset:
             StorageError: A file is not there or damaged, or storage is unreachable.
         """
         schema = pa.schema([self.schema.field(name) for name in self.check_columns(columns)])
+        if not schema.names:
+            # Of tables without columns Arrow joins no rows; none need be read for their number either.
+            return pa.table({"rows": pa.nulls(len(self))}).select([])
         parts = list(self.tables(schema.names))
         table = pa.concat_tables(parts) if parts else schema.empty_table()
         return tensors(table, self.image) if tensor and "image" in schema.names else table
@@ -181,7 +188,8 @@ class Dataset:
         """Return the rows as a `datasets.Dataset`.
 
         Encoded images get the `Image` feature (PIL images, decoded when a row is taken). Raw ones stay in the mapped files as bytes, and a
-        transform of the dataset hands them out as numpy arrays (H, W, C); `reset_format()` shows the bytes.
+        transform of the dataset hands them out as numpy arrays (H, W, C); `reset_format()` shows the bytes, where shapes differ as
+        `{bytes, height, width}`.
 
         Args:
             columns: Which; None takes all.
@@ -243,7 +251,7 @@ class Dataset:
         """
         from ray_prep.dataset.export import needs  # noqa: PLC0415  see to_polars
 
-        columns = self.check_columns(columns)
+        columns = self._beside_image(columns)
         batch_size = whole_number("batch_size", batch_size, 1)
         needs("torch", "torch")
         from ray_prep.dataset.torch_reader import Batches, Order, Rows  # noqa: PLC0415  PyTorch only where it is asked for
@@ -272,7 +280,7 @@ class Dataset:
             yield from ((reader, group) for group in range(len(reader.group_rows)))
 
     def check_columns(self, columns: Sequence[str] | None) -> list[str]:
-        """Return the names of the columns that were asked for.
+        """Return the names of the columns that were asked for, each once, where it came first.
 
         Args:
             columns: None stands for all, a text for a list of one.
@@ -280,12 +288,16 @@ class Dataset:
         Raises:
             RecipeError: There is no such column.
         """
-        names = list(self.schema.names) if columns is None else texts("columns", columns)
+        names = list(self.schema.names) if columns is None else list(dict.fromkeys(texts("columns", columns)))
         for name in names:
             if name not in self.schema.names:
                 msg = f"columns: the dataset has no {name!r}{did_you_mean(name, self.schema.names)}"
                 raise RecipeError(msg)
         return names
+
+    def _beside_image(self, columns: Sequence[str] | None) -> list[str]:
+        """Return the columns that were asked for without `image`, which a batch has anyway, as pixels and not as the bytes of a column."""
+        return [name for name in self.check_columns(columns) if name != "image"]
 
 
 def _read(reader: ShardReader, group: int, columns: Sequence[str]) -> tuple[Pixels, pa.Table]:

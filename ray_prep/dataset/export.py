@@ -45,10 +45,13 @@ def to_hf(dataset: Dataset, columns: Sequence[str] | None) -> Any:
     import datasets  # noqa: PLC0415  an extra
 
     names = dataset.check_columns(columns)
-    table = dataset.to_arrow(columns=names)
+    table = dataset.to_arrow(columns=[*names, *_sizes(dataset.image, names)])
     image = dataset.image
     if "image" in names and image.encoding != "tensor":
         table = _as_files(table)
+    elif "image" in names and not image.shape:
+        table = _with_sizes(table)
+    table = table.select(names)
     features = datasets.Features.from_arrow_schema(table.schema.remove_metadata())
     if "image" in names and image.encoding != "tensor":
         # WebP knows no grey: without the mode its pictures would come as three equal channels.
@@ -74,12 +77,31 @@ def _as_files(table: pa.Table) -> pa.Table:
     return table.set_column(place, pa.field("image", kind), pa.chunked_array(chunks, kind))
 
 
+def _sizes(image: ImageColumn, names: Sequence[str]) -> list[str]:
+    """Return the columns to be read with images that differ in shape, as far as they were not asked for."""
+    needed = ["height", "width"] if "image" in names and not image.shape else []
+    return [name for name in needed if name not in names]
+
+
+def _with_sizes(table: pa.Table) -> pa.Table:
+    """Return the table with each raw image beside its own size: it stays an image in whatever selection of columns. No byte is copied."""
+    place = table.schema.get_field_index("image")
+    kind = pa.struct([pa.field("bytes", pa.large_binary()), pa.field("height", pa.int32()), pa.field("width", pa.int32())])
+    chunks = [
+        pa.StructArray.from_arrays([batch.column("image"), batch.column("height"), batch.column("width")], fields=list(kind))
+        for batch in table.to_batches()
+    ]
+    return table.set_column(place, pa.field("image", kind), pa.chunked_array(chunks, kind))
+
+
 def _rows_as_arrays(image: ImageColumn, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Turn the bytes of some rows into arrays (H, W, C)."""
-    if "image" not in rows or not (image.shape or {"height", "width", "channels"} <= rows.keys()):
+    """Turn what is stored of the images of some rows into arrays (H, W, C)."""
+    if "image" not in rows:
         return rows
-    shapes = [image.shape] * len(rows["image"]) if image.shape else zip(rows["height"], rows["width"], rows["channels"], strict=True)
-    made = [np.frombuffer(data, image.dtype).reshape(shape) for data, shape in zip(rows["image"], shapes, strict=True)]
+    if image.shape:
+        made = [np.frombuffer(data, image.dtype).reshape(image.shape) for data in rows["image"]]
+    else:
+        made = [np.frombuffer(one["bytes"], image.dtype).reshape(one["height"], one["width"], image.channels) for one in rows["image"]]
     return {**rows, "image": made}
 
 
@@ -90,6 +112,9 @@ def to_ray(dataset: Dataset, columns: Sequence[str] | None) -> Any:
     names = dataset.check_columns(columns)
     if not dataset.shards:
         return ray.data.from_arrow(dataset.to_arrow(columns=names))
+    if not names:
+        # Of our blocks without columns Ray 2.60 counts no rows; of its own it does.
+        return ray.data.range(len(dataset)).select_columns([])
     numbers = ray.data.range(len(dataset.shards), override_num_blocks=len(dataset.shards))
     return numbers.map_batches(partial(_ray_blocks, dataset, names), batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
 
@@ -98,8 +123,7 @@ def _ray_blocks(dataset: Dataset, names: list[str], numbers: pa.Table) -> Iterat
     """Read some shards in a Ray worker: one block a row group."""
     for number in numbers.column("id").to_pylist():
         part = replace(dataset, shards=(dataset.shards[number],))
-        sizes = [] if dataset.image.shape else ["height", "width"]
-        for table in part.tables([*names, *(name for name in sizes if name not in names)]):
+        for table in part.tables([*names, *_sizes(dataset.image, names)]):
             yield (_with_tensors(table, dataset.image) if "image" in names else table).select(names)
 
 

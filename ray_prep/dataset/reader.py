@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
@@ -60,11 +61,21 @@ def open(
     return Dataset(uri, snapshot.version, shards, schema, image, options, snapshot.record)
 
 
-def _options(given: StorageOptions | Mapping[str, Any] | None) -> StorageOptions:
+def _options(given: object) -> StorageOptions:
     if isinstance(given, StorageOptions):
         return given
-    try:
-        return StorageOptions(**(given or {}))
-    except (TypeError, ValueError) as error:
-        msg = f"storage_options: {error}"
-        raise RecipeError(msg) from None
+    if given is None:
+        return StorageOptions()
+    if not isinstance(given, Mapping):
+        msg = f"storage_options: should be a mapping of keys to values, such as {{'region': 'eu-west-1'}}, got {given!r}"
+        raise RecipeError(msg)
+    from ray_prep.validation import validate  # noqa: PLC0415  0.1 s with pydantic, and most datasets are opened without options
+
+    known = {option.name for option in fields(StorageOptions)}
+    # Validation takes what JSON has words for; of a key that is unknown the value is nothing to show, it may be a secret.
+    plain = {str(key): value if key in known else None for key, value in given.items()}
+    for key, value in plain.items():
+        if not isinstance(value, str | bool | int | float | None):
+            msg = f"storage_options.{key}: should be a text, or true or false, got {value!r}"
+            raise RecipeError(msg)
+    return validate(StorageOptions, plain, "storage_options")

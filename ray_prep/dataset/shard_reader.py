@@ -174,7 +174,8 @@ def read_shard(store: Store, shard: Shard, schema: pa.Schema) -> list[pa.Table]:
     """
     with ShardReader(store, shard) as reader:
         groups = [reader.table(group, schema.names) for group in range(len(reader.group_rows))]
-    return [pa.Table.from_arrays(group.columns, schema=schema) for group in groups]
+    # Made of no columns a table would have no rows.
+    return [pa.Table.from_arrays(group.columns, schema=schema) if schema.names else group for group in groups]
 
 
 def ahead(calls: Iterable[Callable[[], T]], depth: int) -> Iterator[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import uuid
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ray_prep.dataset.log import Commit
     from ray_prep.storage import StorageOptions, Store
 
-__all__ = ["Snapshot", "commit", "history", "open_table"]
+__all__ = ["Snapshot", "commit", "history", "open_table", "reachable"]
 
 _MESSAGE_CHARS = 400
 _TOKEN = "ray_prep.commit"
@@ -55,7 +56,7 @@ def open_table(uri: str, options: StorageOptions, version: int | None = None) ->
         RecipeError: There is no such version.
         StorageError: Storage is unreachable or refuses; or the version's log is gone.
     """
-    store = _reachable(uri, options)
+    store = reachable(uri, options)
     table = _load(uri, options)
     if table is None:
         return None
@@ -85,7 +86,7 @@ def history(uri: str, options: StorageOptions, limit: int | None = None) -> list
     Raises:
         StorageError: Storage is unreachable or refuses.
     """
-    store = _reachable(uri, options)
+    store = reachable(uri, options)
     table = _load(uri, options)
     if table is None:
         return []
@@ -200,14 +201,24 @@ def _settle(store: Store, uri: str, after: int, token: str, error: Exception) ->
     raise error
 
 
-def _reachable(uri: str, options: StorageOptions) -> Store:
+def reachable(uri: str, options: StorageOptions) -> Store:
     """Return the store, a remote one asked within seconds whether it is there: delta-rs would insist for minutes.
 
     A folder is not asked: it need not be there, and who reads it need not be allowed to write.
+
+    Args:
+        uri: The table's folder.
+        options: How it is reached.
+
+    Raises:
+        StorageError: Storage is unreachable or refuses, or a file is where the folder should be.
     """
     store = open_store(uri, options)
     if not is_local(uri):
         store.check(writing=True)
+    elif os.path.exists(folder := local_path(uri)) and not os.path.isdir(folder):
+        msg = f"{clean_uri(uri)}: is a file; a dataset is a folder, the one with {LOG_FOLDER} in it"
+        raise StorageError(msg)
     return store
 
 

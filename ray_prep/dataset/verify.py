@@ -22,9 +22,9 @@ from ray_prep.dataset.schema import image_column
 from ray_prep.dataset.shard import NAME_DIGITS
 from ray_prep.dataset.shard_check import Expected, ShardCheck, check_shard
 from ray_prep.dataset.shard_reader import ahead
-from ray_prep.dataset.table import open_table
+from ray_prep.dataset.table import open_table, reachable
 from ray_prep.errors import RecipeError, StorageError
-from ray_prep.storage import clean_uri, is_local, open_store
+from ray_prep.storage import clean_uri, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,9 +69,7 @@ def verify(
         StorageError: There is no table, or storage is unreachable or refuses.
     """
     uri = clean_uri(uri)
-    store = open_store(uri, options)
-    if not is_local(uri):
-        store.check(writing=True)
+    store = reachable(uri, options)
     found = Verification(uri)
     try:
         snapshot = open_table(uri, options, version)

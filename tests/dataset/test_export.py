@@ -19,6 +19,7 @@ Make = Callable[..., Any]
 RANGE = (0.0, 255.0)
 FIXED = ImageColumn("tensor", (6, 5, 3), "uint8", "rgb", RANGE)
 VARIES = ImageColumn("tensor", None, "uint8", "gray", RANGE)
+VARIES_RGB = ImageColumn("tensor", None, "uint8", "rgb", RANGE)
 PNG = ImageColumn("png", None, "uint8", "rgb", RANGE)
 PNG_FIXED = ImageColumn("png", (4, 7, 3), "uint8", "rgb", RANGE)
 WEBP = ImageColumn("webp", (8, 8, 3), "uint8", "rgb", RANGE)
@@ -43,7 +44,7 @@ def test_polars_has_the_rows_arrow_has(a_table: Make, image: ImageColumn) -> Non
 
 @pytest.mark.parametrize("image", [FIXED, VARIES], ids=["fixed", "varies"])
 def test_hugging_face_hands_out_arrays_of_raw_images(a_table: Make, image: ImageColumn) -> None:
-    """By row and by slice; the bytes are there after reset_format, and all other columns as they are."""
+    """By row and by slice; the bytes are there after reset_format, with their size where it varies, and all other columns as they are."""
     pytest.importorskip("datasets")
     made = a_table(image)
     dataset = open_dataset(made.uri)
@@ -53,7 +54,32 @@ def test_hugging_face_hands_out_arrays_of_raw_images(a_table: Make, image: Image
         np.testing.assert_array_equal(row["image"], made.pixels[row["key"]])
         assert row["boxes"] == made.rows[row["key"]]["boxes"]
     assert [pixels.shape for pixels in rows[:3]["image"]] == [made.pixels[key].shape for key in rows[:3]["key"]]
-    assert by_key(list(rows.with_format(None))) == by_key(dataset.to_arrow().to_pylist())
+    stored = dataset.to_arrow().to_pylist()
+    if not image.shape:
+        stored = [{**row, "image": {"bytes": row["image"], "height": row["height"], "width": row["width"]}} for row in stored]
+    assert by_key(list(rows.with_format(None))) == by_key(stored)
+
+
+@pytest.mark.parametrize("image", [FIXED, VARIES, VARIES_RGB], ids=["fixed", "varies", "varies-rgb"])
+def test_hugging_face_needs_no_other_column_for_arrays(a_table: Make, image: ImageColumn) -> None:
+    """Columns are those that were asked for, before or after; images are arrays all the same, never bytes without a size."""
+    pytest.importorskip("datasets")
+    made = a_table(image)
+    dataset = open_dataset(made.uri)
+    expected = [made.pixels[key] for key in dataset.to_arrow(["key"]).column("key").to_pylist()]
+    whole = dataset.to_hf()
+    for rows, names in (
+        (dataset.to_hf(["image", "label"]), ["image", "label"]),
+        (dataset.to_hf(["width", "image"]), ["width", "image"]),
+        (whole.select_columns(["image", "label"]), ["image", "label"]),
+        (whole.select_columns("image"), ["image"]),
+    ):
+        assert rows.column_names == names
+        assert list(rows[0]) == names
+        for pixels, row in zip(expected, rows, strict=True):
+            np.testing.assert_array_equal(pixels, row["image"])
+        np.testing.assert_array_equal(expected[-1], rows["image"][-1])
+    assert "image" not in whole.remove_columns("image")[0]
 
 
 @pytest.mark.parametrize("image", [PNG, PNG_FIXED, WEBP, WEBP_GRAY], ids=["png", "png-fixed", "webp", "webp-gray"])
@@ -121,3 +147,11 @@ class TestRay:
         rows = open_dataset(a_table().uri, split="val").to_ray(["key"])
         assert rows.count() == 4
         assert rows.schema().names == ["key"]
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_ray_has_a_column_once_and_counts_rows_of_none(self, a_table: Make) -> None:
+        """A column that is asked for twice comes once; without any there are as many rows."""
+        dataset = open_dataset(a_table().uri, split="val")
+        assert dataset.to_ray(["key", "label", "key"]).schema().names == ["key", "label"]
+        rows = dataset.to_ray([])
+        assert (rows.count(), len(list(rows.iter_rows()))) == (4, 4)

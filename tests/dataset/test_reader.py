@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -87,10 +89,48 @@ def test_what_is_not_there_is_named(a_table: Make, tmp_path: Path) -> None:
         open_dataset(made.uri, split="test")
     with pytest.raises(RecipeError, match="no 'lable'; did you mean 'label'"):
         open_dataset(made.uri).to_arrow(columns=["lable"])
-    with pytest.raises(RecipeError, match="end_point"):
-        open_dataset(made.uri, storage_options={"end_point": "x"})
     with pytest.raises(RecipeError, match="batch_size: 0"):
-        next(open_dataset(made.uri).batches(0))
+        open_dataset(made.uri).batches(0)
+    with pytest.raises(RecipeError, match="no 'lable'; did you mean 'label'"):
+        open_dataset(made.uri).batches(columns=["lable"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"anonymous": "false"}, r"storage_options\.anonymous: should be true or false, got 'false'$"),
+        ({"endpoint": 5}, r"storage_options\.endpoint: should be a text, got 5$"),
+        ({"endpoint": "host:9000"}, r"storage_options\.endpoint: 'host:9000' is no url; write http://"),
+        ({"region": Path("a")}, r"storage_options\.region: should be a text, or true or false, got PosixPath"),
+        ({"end_point": "x"}, r"storage_options\.end_point: unknown key; did you mean 'endpoint'\?$"),
+        (
+            {"secret": {"of": "mine"}, 5: 6},
+            r"storage_options\.secret: unknown key; known are endpoint, .*\nstorage_options\.5: unknown",
+        ),
+        ("eu-west-1", r"storage_options: should be a mapping of keys to values, .*got 'eu-west-1'$"),
+    ],
+)
+def test_storage_options_are_held_to_the_rules_of_a_recipe(tmp_path: Path, given: Any, said: str) -> None:
+    """From Python too each fault is told by its key: what was given, what is right; of an unknown key no value is shown."""
+    with pytest.raises(RecipeError, match=said) as told:
+        open_dataset(tmp_path, storage_options=given)
+    assert "mine" not in str(told.value)
+
+
+def test_storage_options_reach_the_dataset(a_table: Make) -> None:
+    """As a mapping of any kind, or as what it stands for."""
+    uri, options = a_table().uri, StorageOptions(region="eu-west-1", allow_http=True)
+    for given in (MappingProxyType({"region": "eu-west-1", "allow_http": True, "profile": None}), options):
+        assert open_dataset(uri, storage_options=given).options == options
+
+
+def test_a_file_is_told_from_a_folder(a_table: Make) -> None:
+    """A shard's path instead of the dataset's: that it is a file, never that a log is damaged."""
+    made = a_table()
+    shard = f"{made.uri}/{made.shards[0].path}"
+    for call in (open_dataset, partial(verify, options=StorageOptions()), partial(history, options=StorageOptions())):
+        with pytest.raises(StorageError, match=r"\.parquet: is a file; a dataset is a folder"):
+            call(shard)
 
 
 def test_a_dataset_that_may_only_be_read_is_read(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +260,25 @@ def test_columns_need_no_image_and_may_name_it(a_table: Make) -> None:
     for batch, same in zip(plain, dataset.batches(columns=["image", "key", "key"]), strict=True):
         assert same.keys() == batch.keys()
         np.testing.assert_array_equal(same["image"], batch["image"])
+
+
+def test_a_column_that_is_asked_for_twice_comes_once(a_table: Make) -> None:
+    """Where it stood first, in whatever the rows are handed to."""
+    dataset = open_dataset(a_table(FIXED).uri)
+    asked = ["label", "key", "label", "key"]
+    assert dataset.to_arrow(asked).equals(dataset.to_arrow(["label", "key"]))
+    assert dataset.to_polars(asked).columns == ["label", "key"]
+    assert dataset.to_hf(asked).column_names == ["label", "key"]
+
+
+def test_rows_of_no_columns_are_still_counted(a_table: Make) -> None:
+    """Of the version, of a split, and row group by row group."""
+    made = a_table(FIXED)
+    for split, rows in ((None, 18), ("val", 4)):
+        dataset = open_dataset(made.uri, split=split)
+        table = dataset.to_arrow([])
+        assert (table.num_rows, table.column_names) == (rows, [])
+        assert [part.num_rows for part in dataset.tables([])] == [part.num_rows for part in dataset.tables(["key"])]
 
 
 @pytest.mark.parametrize("image", [VARIES, PNG_FIXED], ids=["varies", "encoded"])

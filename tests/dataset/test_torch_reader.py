@@ -131,6 +131,21 @@ def test_other_columns_come_with_the_batch(a_table: Make) -> None:
         assert batch["split"] == [made.splits[key] for key in batch["key"]]
 
 
+@pytest.mark.parametrize("image", [FIXED, VARIES, PNG], ids=["fixed", "varies", "png"])
+@pytest.mark.parametrize("columns", [["key", "image", "key"], ["image"], None], ids=["named", "alone", "all"])
+def test_images_are_tensors_though_they_are_asked_for(a_table: Make, image: ImageColumn, columns: list[str] | None) -> None:
+    """`image` among the columns is what a batch and a row have anyway: a tensor, never the stored bytes."""
+    dataset = open_dataset(a_table(image).uri)
+    names = dict.fromkeys(["image", *(dataset.schema.names if columns is None else columns)])
+    plain = dataset.to_torch(5)
+    for batch, same in zip(plain, dataset.to_torch(5, columns=columns), strict=True):
+        assert list(same) == list(names)
+        assert all(torch.equal(one, other) for one, other in zip(batch["image"], same["image"], strict=True))
+    rows = dataset.to_torch(random_access=True, columns=columns)
+    assert list(rows[0]) == list(names)
+    assert torch.equal(rows[0]["image"], dataset.to_torch(random_access=True)[0]["image"])
+
+
 @pytest.mark.parametrize(("image", "compression"), [(FIXED, "none"), (FIXED, "lz4"), (FLOAT, "none"), (VARIES, "none"), (PNG, "none")])
 def test_rows_are_found_by_number(a_table: Make, image: ImageColumn, compression: str) -> None:
     """In any order, from the end too; numbers follow the stored order."""

@@ -451,10 +451,13 @@ def test_whatever_is_damaged_nothing_is_raised(table: Callable[..., Path]) -> No
 
 
 def test_what_is_no_table_of_ours_is_an_error(tmp_path: Path, built: Callable[[str], Path]) -> None:
-    """There is nothing to verify: no folder, no log, no such version."""
+    """There is nothing to verify: no folder, no log, a file instead of a folder, no such version."""
     for place in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(StorageError, match="no dataset"):
             check(place)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="file: is a file; a dataset is a folder"):
+        check(tmp_path / "file")
     with pytest.raises(RecipeError, match="no version 7"):
         check(built("tensor"), version=7)
 
