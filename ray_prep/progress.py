@@ -15,7 +15,7 @@ class Progress(Protocol):
         """A stage begins: `listing`, `measuring`, `building`, `publishing`."""
 
     def expect(self, items: int, units: int) -> None:
-        """So many items in so many units are going to be run in this stage."""
+        """So many items (0 for unknown) in so many units are going to be run in this stage."""
 
     def tick(self, tick: Tick) -> None:
         """Some of them are done."""

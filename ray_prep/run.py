@@ -129,7 +129,8 @@ class Run:
         if said := engine.caution():
             self.warn(said)
         self.has_begun = True
-        self.progress.expect(sum(ref.rows for ref in refs), len(refs))
+        # How many images a container holds is known when it has been read.
+        self.progress.expect(0 if work.recipe.source.is_container else sum(ref.rows for ref in refs), len(refs))
         first_s = last_s = time.monotonic()
         is_running = False
         missing = {ref.unit_id for ref in refs}

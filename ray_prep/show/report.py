@@ -92,9 +92,9 @@ class TerminalProgress:
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self._stage, total=items, rate="")
+            self._task = self._bar.add_task(self._stage, total=items or None, rate="")
         else:
-            self._line(f"{self._stage}: {items} images in {units} units")
+            self._line(f"{self._stage}: {f'{items} images in ' if items else ''}{units} units")
 
     def tick(self, tick: Tick) -> None:
         """Count what is done."""
@@ -103,11 +103,11 @@ class TerminalProgress:
         self._source_bytes += tick.source_bytes
         now = time.monotonic()
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=min(self._done, self._expected), rate=self._rate(now))  # type: ignore[arg-type]
+            self._bar.update(self._task, completed=min(self._done, self._expected or self._done), rate=self._rate(now))  # type: ignore[arg-type]
         elif self._bar is None and now - self._written >= _PLAIN_LINE_S:
             self._written = now
             text = f"{self._stage}: {self._done} images, {self._rate(now)}"
-            if self._done <= self._expected:  # what a container holds is estimated, and units whose process died run again
+            if self._done <= self._expected:  # units whose process died run again
                 left = (self._expected - self._done) * (now - self._started) / max(1, self._done)
                 text = f"{self._stage}: {self._done} of {self._expected} images, {self._rate(now)}, {seconds_text(left)} left"
             self._line(text)
@@ -143,7 +143,7 @@ def report_text(report: BuildReport) -> str:
         + (f"; {sum(report.ignored.values())} other files ignored" if report.ignored else "")
     )
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-    lines.append(f"  accepted  {report.accepted} ({splits})")
+    lines.append(f"  accepted  {report.accepted}" + (f" ({splits})" if splits else ""))
     if report.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected_by_reason.items())
         lines.append(f"  rejected  {report.rejected} ({reasons}); see: ray-prep rejects {quote(report.uri)}")

@@ -53,7 +53,7 @@ def test_warnings_are_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_line_counts_above_its_total(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a tar holds is estimated, and a unit whose process died is counted again."""
+    """A unit whose process died is counted again; what tars hold is not known before."""
     monkeypatch.setattr(report, "_PLAIN_LINE_S", 0.0)
     with TerminalProgress() as progress:
         progress.stage("building")
@@ -66,3 +66,10 @@ def test_no_line_counts_above_its_total(capsys: pytest.CaptureFixture[str], monk
     assert second.endswith(" left")
     assert third.startswith("building: 60 images, ")
     assert third.endswith(", 1 rejected")
+    with TerminalProgress() as progress:
+        progress.stage("building")
+        progress.expect(0, 2)
+        progress.tick(Tick(30, 0, 1000))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "building: 2 units"
+    assert second.startswith("building: 30 images, ")
