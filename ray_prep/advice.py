@@ -36,9 +36,9 @@ def source_advice(recipe: Recipe, found: Survey, counts: Mapping[str, Mapping[st
     if not recipe.data.get("split"):
         yield from _untaken_splits(recipe, found)
     yield from _missed_labels(recipe, found)
-    if not found.labels and not recipe.source.is_container and any(label for known in counts.values() for label in known):
-        yield "source: no image has a label any more, and the dataset has labels; they are null from now on: is the labels' column there?"
     if not recipe.source.is_container:  # what containers hold is known when they are read
+        if not found.labels and any(label for known in counts.values() for label in known):
+            yield "source: no image has a label any more, and the dataset has labels: they are null from now on; is the column there?"
         for split in recipe.copies.splits:
             if recipe.copies.copies and not found.counts[split]:
                 yield f"augment.splits: no image is in the split {split!r}; there are {', '.join(sorted(found.counts))}"

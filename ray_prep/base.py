@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from hashlib import blake2b
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ray_prep.dataset.live import live_rows
@@ -113,15 +114,10 @@ class Base:
     def published_among(self, rejections: Iterable[Rejection]) -> int:
         """Return how many of its images are among these rejections; a twin with the key of one that stays is not that one."""
         lost = _counted((rejection.key,) for rejection in rejections if rejection.reason != "duplicate_key")
-        return sum(lost.get(_short((key,)), 0) for key in self._live_keys()) if lost else 0
-
-    def _live_keys(self) -> Iterator[str]:
-        last = None
-        for batch in live_rows(self.snapshot, self.options, ("key",), self._bear):
-            for key in batch.column("key").to_pylist():
-                if key != last:
-                    yield key
-                last = key
+        if not lost:
+            return 0
+        rows = (key for batch in live_rows(self.snapshot, self.options, ("key",), self._bear) for key in batch.column("key").to_pylist())
+        return sum(_short((key,)) in lost for key, _ in groupby(rows))  # an image's rows stand together
 
     def new_among(self, rejections: Iterable[Rejection]) -> int:
         """Return how many rejections it does not have: of another item, another version of it, or for another reason."""

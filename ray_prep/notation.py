@@ -13,7 +13,6 @@ from ray_prep.errors import RecipeError
 # What a message of PyYAML may quote: the name of a token, or one character.
 _HARMLESS = re.compile(r"'(?:<[a-z ]+>|\\?.|\\x[0-9a-f]{2})'")
 
-
 # A glob without quotes.
 _HINTS = {"while scanning an alias": "; a text that begins with * has to be in quotes"}
 
@@ -44,8 +43,8 @@ def read_yaml(text: str, place: str) -> Any:
 def quoted(text: str) -> str:
     """Return a text as it stands behind a key: in quotes where YAML would read something else without."""
     try:
-        is_plain = yaml.safe_load(f"key: {text}") == {"key": text}
-    except yaml.YAMLError:
+        is_plain = read_yaml(f"key: {text}", "") == {"key": text}
+    except RecipeError:
         is_plain = False
     return text if is_plain else json.dumps(text)
 

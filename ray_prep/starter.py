@@ -45,7 +45,9 @@ def starter_recipe(uri: str, target: str, options: StorageOptions) -> str:
         RecipeError: A place holds what a recipe would fill in.
     """
     uri = absolute_uri(uri)
-    for place in (uri, absolute_uri(target)):
+    output = absolute_uri(target)
+    # In a target they may be meant.
+    for place in (uri, *(() if is_filled(target) else (output,))):
         if is_filled(place):
             raise RecipeError(f"{place}: recipes fill in {{date}} and ${{NAME}}; it should be called otherwise")
     layout = "manifest" if uri.lower().endswith(_MANIFEST_SUFFIXES) else "class_folders"
@@ -63,7 +65,7 @@ def starter_recipe(uri: str, target: str, options: StorageOptions) -> str:
         layout = "files"
     told = [item.split for item in items if item.split is not None]
     sizes, formats, broken = _headers(items[:: max(1, len(items) // _HEADERS_READ)][:_HEADERS_READ], options)
-    return _text(uri, target, options, layout, len(items), sorted(labels), told, sizes, formats, broken)
+    return _text(uri, output, options, layout, len(items), sorted(labels), told, sizes, formats, broken)
 
 
 def _headers(items: list[Item], options: StorageOptions) -> tuple[list[tuple[int, int]], Counter[str], int]:
@@ -86,7 +88,7 @@ def _headers(items: list[Item], options: StorageOptions) -> tuple[list[tuple[int
 
 def _text(
     uri: str,
-    target: str,
+    output: str,
     options: StorageOptions,
     layout: str,
     count: int,
@@ -147,7 +149,7 @@ def _text(
         f"  - center_crop: {{height: {crop}, width: {crop}}}",
         split,
         "output:",
-        f"  uri: {json.dumps(absolute_uri(target))}",
+        f"  uri: {json.dumps(output)}",
         "  image: tensor                   # or jpeg, png, webp",
         "checks: {max_rejected: 0.01}",
     ]

@@ -43,7 +43,9 @@ def test_globs_need_quotes() -> None:
     assert "a text that begins with * has to be in quotes" in _refused("include: [**/*.png]")
 
 
-@pytest.mark.parametrize("text", ["/a/b", "/a #b", "/k: v", "*", "{date}", "yes", "1", "a\nb", "ü", "'", '"x"', " a ", "", "@", "- a", "~"])
+@pytest.mark.parametrize(
+    "text", ["/a/b", "/a #b", "/k: v", "*", "{date}", "yes", "1", "a\nb", "ü", "'", '"x"', " a ", "", "@", "- a", "~", "2024-13-01", "\a"]
+)
 def test_a_text_is_read_back(text: str) -> None:
     """With quotes where it needs them."""
     assert read_yaml(f"key: {quoted(text)}", "r.yaml") == {"key": text}

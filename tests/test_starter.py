@@ -47,6 +47,8 @@ def test_names_of_folders_and_splits_may_be_any(collection: Collection, tmp_path
     assert Recipe.parse(yaml.safe_load(text)).split.by == "key"
     with pytest.raises(RecipeError, match=r"recipes fill in \{date\}"):
         _starter(tmp_path / "{date}")
+    dated = starter_recipe(str(collection.folder), "/out/{date}", StorageOptions())
+    assert yaml.safe_load(dated)["output"]["uri"] == "/out/{date}"
 
 
 def test_containers_are_told_of(tmp_path: Path) -> None:
