@@ -193,7 +193,7 @@ def test_native_chains_import_no_albumentations() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True).stderr == ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(
     data=st.data(),
     size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
