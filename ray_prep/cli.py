@@ -220,8 +220,8 @@ def verify(
     with TerminalProgress() as progress:
         verdict = verification(target, version, sample, rebuild, _storage(endpoint), progress)
     _tell(verification_text(verdict), verdict.to_dict(), json_file)
-    if verdict.findings:
-        raise typer.Exit(1)
+    if verdict.exit_code:
+        raise typer.Exit(verdict.exit_code)
 
 
 @app.command()

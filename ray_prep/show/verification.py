@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_prep.dataset.log import WAY_OUT
 from ray_prep.dataset.verify import verify
-from ray_prep.errors import RecipeError
+from ray_prep.errors import RayPrepError, RecipeError, StorageError
 from ray_prep.messages import Tick
 from ray_prep.recipe import Recipe
 from ray_prep.reproduction import Reproduction, reproduce
@@ -31,15 +31,22 @@ class Verdict:
     Args:
         checked: What stands on disk, against itself.
         again: Rows made again from their sources; None where that was not asked for, or there is nothing to make them by.
+        stopped: Why they could not be made again; what was checked holds all the same.
     """
 
     checked: Verification
     again: Reproduction | None
+    stopped: RayPrepError | None = None
 
     @property
     def findings(self) -> list[Finding]:
         """All that is wrong."""
         return [*self.checked.findings, *(self.again.findings if self.again else ())]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something is wrong; the error's where rows could not be made again."""
+        return 1 if self.findings else self.stopped.exit_code if self.stopped else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as `--json` writes it."""
@@ -55,6 +62,7 @@ class Verdict:
             "made_again": self.again.rows if self.again else 0,
             "findings": [asdict(finding) for finding in self.findings],
             "notes": self.again.notes if self.again else [],
+            "stopped": str(self.stopped) if self.stopped else None,
         }
 
 
@@ -70,7 +78,7 @@ def verification(target: str, version: int | None, sample: int, rebuild: int, op
         progress: Who watches.
 
     Raises:
-        RecipeError: There is no such version; or the record's recipe cannot be used here.
+        RecipeError: There is no such version.
         StorageError: There is no dataset, or storage is unreachable.
     """
     progress.stage("verifying")
@@ -79,11 +87,15 @@ def verification(target: str, version: int | None, sample: int, rebuild: int, op
         progress.tick(Tick(check.rows, source_bytes=check.size_bytes))
 
     checked = verify(target, options, version, sample=sample, has_stored_sums=_has_stored_sums, expect=progress.expect, notify=notify)
-    again = None
+    again = stopped = None
     if rebuild and checked.snapshot is not None and checked.record is not None:
         progress.stage("making again")
-        again = reproduce(checked.snapshot, checked.record, options, rebuild, {finding.place for finding in checked.findings})
-    return Verdict(checked, again)
+        damaged = {finding.place for finding in checked.findings}
+        try:
+            again = reproduce(checked.snapshot, checked.record, options, rebuild, damaged)
+        except (RecipeError, StorageError) as error:  # hours of checking are not lost for a module or a source that is elsewhere
+            stopped = error
+    return Verdict(checked, again, stopped)
 
 
 def _has_stored_sums(record: Record) -> bool:
@@ -112,6 +124,8 @@ def verification_text(verdict: Verdict) -> str:
         lines += [f"  note      {note}" for note in again.notes[:_NOTES_SHOWN]]
         if len(again.notes) > _NOTES_SHOWN:
             lines.append(f"  note      and {len(again.notes) - _NOTES_SHOWN} more; --json FILE has all")
+    if verdict.stopped is not None:
+        lines.append(f"  made      nothing again from its source: {verdict.stopped}")
     lines += [f"  {finding.place}: {finding.what}" for finding in findings[:_FINDINGS_SHOWN]]
     if len(findings) > _FINDINGS_SHOWN:
         lines.append(f"  and {len(findings) - _FINDINGS_SHOWN} more; --json FILE has all")

@@ -91,3 +91,19 @@ def test_rows_are_made_again_on_demand(collection: Any, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert "1 thing is wrong" in out
     assert "made      40 rows" not in out
+
+
+@pytest.mark.slow
+def test_what_was_checked_is_told_where_nothing_can_be_made_again(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A source that is gone ends `--rebuild` with its own exit code; what was checked is told all the same, and damage goes first."""
+    build(collection.recipe(), workers=1)
+    collection.folder.rename(collection.folder.with_name("elsewhere"))
+    target = str(collection.target)
+    assert run(["verify", target, "--rebuild", "4"]) == 3
+    out = capsys.readouterr().out
+    assert "all is well" in out
+    assert "  made      nothing again from its source: " in out
+    path = Path(target, collection.shards()[0][0])
+    path.write_bytes(path.read_bytes()[:-9])
+    assert run(["verify", target, "--rebuild", "4"]) == 1
+    assert "1 thing is wrong" in capsys.readouterr().out
