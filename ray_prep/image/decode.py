@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from ray_prep.image.header import Header
     from ray_prep.image.policy import Pixels
 
-# libjpeg's own fuzzers stop at 500; encoders write about ten. Each scan walks over the whole picture.
+# libjpeg's own fuzzers stop at 500; encoders write about ten. Each scan walks over the whole picture, at some 4 ns a pixel.
 _MOST_SCANS = 256
+_MOST_SCANNED_PIXELS = 5_000_000_000
+_ORDINARY_SCANS = 16
 _PADDING = 64
 _PROGRESSIVE = frozenset({jpeg.PROGRESSIVE, jpeg.PROGRESSIVE_ARITHMETIC})
 
@@ -77,11 +79,8 @@ def decode(data: bytes | memoryview, header: Header, config: Decode, at_least: t
     check_limits(header, max_pixels=config.max_pixels)
     is_gray = config.color == "gray"
     if header.components:
-        if (
-            header.process in _PROGRESSIVE
-            and (count := jpeg.scans(data if isinstance(data, bytes) else bytes(data), header.body)) > _MOST_SCANS
-        ):
-            raise DecodeError("too_large", f"a progressive JPEG of {count} scans; {_MOST_SCANS} are decoded at the most")
+        if header.process in _PROGRESSIVE:
+            _check_scans(data, header)
         denominator = 1 if at_least is None or config.jpeg_scaling == "exact" else _denominator(header, at_least)
         pixels = _decode_jpeg(data, header, denominator, gray=is_gray)
         if pixels is not None:
@@ -91,7 +90,19 @@ def decode(data: bytes | memoryview, header: Header, config: Decode, at_least: t
     if header.format == "ppm" and (raw := _decode_netpbm(data, gray=is_gray)) is not None:
         return raw
     pixels, is_upright = read_pixels(header.format, data, (header.height, header.width), config.background, gray=is_gray)
-    return pixels if is_upright else oriented(pixels, header.orientation)
+    pixels = pixels if is_upright else oriented(pixels, header.orientation)
+    if pixels.shape[:2] != header.oriented_size:  # whoever resizes further would take it for a JPEG that was decoded smaller
+        what = "{}x{} by its header, {}x{} as decoded (height x width)".format(*header.oriented_size, *pixels.shape[:2])
+        raise DecodeError("corrupt", f"{header.format}: {what}")
+    return pixels
+
+
+def _check_scans(data: bytes | memoryview, header: Header) -> None:
+    count = jpeg.scans(data if isinstance(data, bytes) else bytes(data), header.body)
+    most = min(_MOST_SCANS, max(_ORDINARY_SCANS, _MOST_SCANNED_PIXELS // (header.height * header.width)))
+    if count > most:
+        size = f"{header.height}x{header.width} (height x width)"
+        raise DecodeError("too_large", f"a progressive JPEG of {count} scans, {size}; {most} are decoded at the most")
 
 
 def _denominator(header: Header, at_least: tuple[int, int]) -> int:

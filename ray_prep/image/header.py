@@ -95,7 +95,8 @@ def _tiff_header(data: bytes, image: Any) -> Header:
         if orientation is None and isinstance(packet := tags.get(_XMP), bytes):
             orientation = xmp_orientation(packet)
         tile = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0)
-    upright = orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    # By Pillow's own comparison: it turns by 6.0 and by the ratio 6/1, too.
+    upright = next((known for known in range(1, 9) if known == orientation), 1)
     return Header("tiff", height, width, upright, layout.tiff_pages(data), tile if isinstance(tile, int) else 0)
 
 

@@ -72,6 +72,8 @@ def read_pixels(
         raise DecodeError("corrupt", message)
     with pillow_errors(image_format, data):
         depth = _depth(image_format, data, image)
+        if gray and image_format in ("jpeg", "mpo"):
+            image.draft("L", None)  # the luma that the file stores, as OpenCV reads it
         image.load()
         low = _load_low_bytes(image_format, data, depth.low) if depth.low else None
     with pillow_errors(image_format, data, CONVERSION):
@@ -213,8 +215,9 @@ def _band(image: Image, depth: _Depth, background: tuple[int, int, int], key: An
         if key is None:
             return colour
         # Pillow spreads grey of 1, 2 and 4 bits over 0 … 255 but leaves the key as it stands in the file.
+        # Bits of the key beyond the depth mean nothing (PNG, third edition, 11.3.1.1). Of 1 bit it is 0 or 255 already, which becomes 1.
         step = 255 // depth.full_scale
-        values = tuple(int(value) * step for value in (key if isinstance(key, tuple) else (key,)))
+        values = tuple((int(value) & depth.full_scale) * step for value in (key if isinstance(key, tuple) else (key,)))
         return keyed(colour if colour.ndim == 3 else colour[..., None], values, background, 255)
     if image.mode in ("P", "PA") and image.palette is None:
         raise DecodeError("corrupt", "a palette picture without a palette")

@@ -18,7 +18,6 @@ _DECODED: tuple[tuple[bytes, str], ...] = (
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
     (b"II+\x00", "tiff"),
-    (b"MM\x00+", "tiff"),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jpeg2000"),
     (b"\xff\x4f\xff\x51", "jpeg2000"),
     (b"\x00\x00\x01\x00", "ico"),
@@ -29,6 +28,7 @@ _UNSUPPORTED: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x0a", "a JPEG XL image"),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image"),
     (b"8BPS", "a Photoshop document"),
+    (b"MM\x00+", "a big-endian BigTIFF"),
     (b"II\xbc", "a JPEG XR image"),
     (b"IIU\x00", "a Panasonic camera raw file"),
     (b"IIRO", "an Olympus camera raw file"),
@@ -59,6 +59,10 @@ _UNSUPPORTED: tuple[tuple[bytes, str], ...] = (
     (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
     (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
     (b"P7\n", "a PAM image"),
+    *((b"\x0a" + bytes([version, 1]), "a PCX image") for version in (0, 2, 3, 4, 5)),
+    (b"/* XPM */", "an XPM image"),
+    (b"DanM", "a Microsoft Paint image"),
+    (b"LinS", "a Microsoft Paint image"),
 )
 
 # What often lies under an image's name; only the message differs.
@@ -83,6 +87,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
 )
 
 _NETPBM = re.compile(rb"P[1-6fF][ \t\r\n]+[\d#]")
+_XBM = re.compile(rb"\s*#define[ \t]+\w+_width[ \t]+\d")
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<", re.ASCII)
 _SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
 _HTML = re.compile(rb"<(?:!doctype html|html|head|body|script|title)", re.IGNORECASE)
@@ -112,7 +117,7 @@ def recognise(data: bytes) -> str:
         return "webp"
     if data[4:8] == b"ftyp":
         return _iso_media(data)
-    if data[:2] == b"BM" and (len(data) < 18 or int.from_bytes(data[14:18], "little") in _BMP_HEADERS):
+    if data[:2] == b"BM" and (int.from_bytes(data[14:18], "little") in _BMP_HEADERS or (len(data) < 18 and not _is_text(data[2:]))):
         return "bmp"
     if _NETPBM.match(data):
         return "ppm"
@@ -141,6 +146,10 @@ def _refusal(data: bytes) -> tuple[Reason, str]:
     for magic, what in _UNSUPPORTED:
         if data.startswith(magic):
             return "unsupported", f"{what}, which is not decoded; convert it to PNG, JPEG or TIFF"
+    if data[40:44] == b" EMF" and data[:4] == b"\x01\0\0\0":
+        return "unsupported", "a Windows metafile, which is not decoded; convert it to PNG, JPEG or TIFF"
+    if _XBM.match(data):
+        return "unsupported", "an X bitmap, which is not decoded; convert it to PNG, JPEG or TIFF"
     if data[128:132] == b"DICM":
         return "unsupported", "a DICOM file, which is not decoded; convert it to PNG or TIFF"
     if 2 <= len(data) < _LONGEST:

@@ -332,14 +332,35 @@ def test_a_header_that_speaks_of_another_file_is_corrupt() -> None:
         assert caught.value.reason == "corrupt"
 
 
-def test_a_jpeg_of_endless_scans_is_too_large(segment: Writer) -> None:
-    """Each scan of a progressive JPEG walks over the whole picture."""
+def test_a_tiff_is_turned_as_its_header_says(write_tiff: Writer) -> None:
+    """Pillow turns by 6.0 as by 6: a header that knew nothing of it had the picture squeezed into the stored sides."""
+    stored = np.ascontiguousarray(STORED[6](scene()))
+    six = struct.unpack("<I", struct.pack("<f", 6.0))
+    data = write_tiff(stored, 2, more_tags=[(274, 11, six)])
+    assert read_header(data).oriented_size == scene().shape[:2]
+    np.testing.assert_array_equal(opened(data), scene())
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-2], lambda data: data[:-2] + b"xx" + data[-2:]])
+def test_grey_of_a_jpeg_is_its_luma_whoever_decodes_it(damage: Callable[[bytes], bytes]) -> None:
+    """What OpenCV leaves to Pillow (no end, a warning of libjpeg's) has the same grey as the whole file."""
+    data = saved("JPEG", np.random.default_rng(1).integers(0, 256, (40, 56, 3), np.uint8), quality=60)
+    gray = Decode(color="gray")
+    np.testing.assert_array_equal(opened(damage(data), gray), opened(data, gray))
+
+
+def test_a_jpeg_of_endless_scans_is_too_large(segment: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each scan of a progressive JPEG walks over the whole picture, and a large one is walked over less often; an ordinary one opens."""
     data = saved("JPEG", scene(), progressive=True)
     body = read_header(data).body
     assert jpeg.scans(data, body) < 20
     with pytest.raises(DecodeError) as caught:
         opened(data[:-2] + segment(0xDA, b"\x01\x01\0\0\0\0") * 300 + data[-2:])
     assert caught.value.reason == "too_large"
+    monkeypatch.setattr("ray_prep.image.decode._MOST_SCANNED_PIXELS", 1)
+    opened(data)
+    with pytest.raises(DecodeError, match="16 are decoded at the most"):
+        opened(data[:-2] + segment(0xDA, b"\x01\x01\0\0\0\0") * 20 + data[-2:])
 
 
 def test_views_decode_as_bytes_do() -> None:

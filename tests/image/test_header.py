@@ -283,6 +283,7 @@ def test_a_segment_shorter_than_its_length_is_skipped(marker: int, length: int) 
         ("h", (6,), b"", 6),
         ("i", (6,), b"", 6),
         ("H", (6,), b"Exif\0\0", 6),  # the heading comes twice
+        ("b", (6,), b"", 6),
         ("B", (6,), b"", 1),  # no whole number as the standard has it
     ],
 )
@@ -291,7 +292,7 @@ def test_exif_orientation_in_unusual_clothes(
 ) -> None:
     """What Pillow applies is applied."""
     packed = struct.pack("<" + kind, *values)
-    number = {"H": 3, "h": 8, "i": 9, "B": 1}[kind[0]]
+    number = {"H": 3, "h": 8, "i": 9, "b": 6, "B": 1}[kind[0]]
     value = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", 26)
     outside = packed if len(packed) > 4 else b""
     block = b"II*\0" + struct.pack("<IHHHI", 8, 1, 0x0112, number, len(values)) + value + bytes(4) + outside
@@ -299,6 +300,29 @@ def test_exif_orientation_in_unusual_clothes(
     assert read_header(data).orientation == orientation
     with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
         assert image.getexif().get(0x0112, 1) in (orientation, bytes([6]))
+
+
+@pytest.mark.parametrize(
+    ("entries", "orientation"),
+    [
+        ([(3, 6), (3, 3)], 6),
+        ([(3, 6), (2, 51)], 6),
+        ([(99, 3), (3, 6)], 6),  # a type that nobody knows
+        ([(13, 6)], 6),
+        ([(99, 3)], 1),
+    ],
+)
+def test_of_several_entries_the_first_that_can_be_read_counts(
+    entries: list[tuple[int, int]], orientation: int, insert: Callable[..., bytes], segment: Callable[..., bytes]
+) -> None:
+    """As in Pillow and OpenCV."""
+    block = (
+        b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", 0x0112, kind, 1, value) for kind, value in entries)
+    )
+    data = insert(JPEG, segment(0xE1, b"Exif\0\0" + block + bytes(4)))
+    assert read_header(data).orientation == orientation
+    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+        assert image.getexif().get(0x0112, 1) == orientation
 
 
 def test_webp_orientation_as_the_flags_announce_it(write_exif: Callable[..., bytes]) -> None:
