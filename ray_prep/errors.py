@@ -25,6 +25,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
+from ray_prep.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -61,6 +63,10 @@ class RayPrepError(Exception):
 
     exit_code: ClassVar[int] = 4
 
+    def __str__(self) -> str:
+        """Return the message without secrets, whoever wrote them where."""
+        return redact(super().__str__())
+
 
 class RecipeError(RayPrepError):
     """The recipe, or an argument of a command, is wrong."""
@@ -88,7 +94,7 @@ class Damaged(StorageError):
         self.what = what
 
     def __str__(self) -> str:
-        return f"{self.place} {self.what}; {WAY_OUT}"
+        return redact(f"{self.place} {self.what}; {WAY_OUT}")
 
 
 class BuildError(RayPrepError):

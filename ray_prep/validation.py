@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ray_prep.errors import RecipeError, did_you_mean
+from ray_prep.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,5 +145,5 @@ def _known_keys(kind: type[object], steps: list[str | int]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = redact(repr(value))  # before it is cut in the midst of a secret
     return text if len(text) <= 80 else text[:77] + "…"

@@ -7,13 +7,14 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from ray_prep.errors import RecipeError, did_you_mean
+from ray_prep.redaction import clean_uri, redact
 from ray_prep.storage.aws import resolve
 from ray_prep.storage.local import LocalStore, clear_unfinished, read_local
 from ray_prep.storage.objects import OBJECT_SCHEMES, S3_SCHEMES, ObjectStore
 from ray_prep.storage.options import PROMPT, STEADY, Patience, StorageOptions
 from ray_prep.storage.readahead import read_ahead
 from ray_prep.storage.store import Entry, Store
-from ray_prep.storage.uri import clean_uri, is_local, is_web, local_path, local_uri, redact, scheme_of, split_uri
+from ray_prep.storage.uri import is_local, is_web, local_path, local_uri, scheme_of, split_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ray_prep.errors import StorageError
-from ray_prep.storage.uri import redact
+from ray_prep.redaction import redact
 
 if TYPE_CHECKING:
     import threading

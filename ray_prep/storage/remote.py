@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_HEADS_AT_ONCE = 16
 _GONE = 410  # it was there once: to us as missing as what never was
 
 _HINT = (
@@ -76,12 +80,18 @@ class RemoteStore:
         prompt._call(path, hear)
 
     def list(self, prefix: str = "", on_unreadable: Callable[[str], None] | None = None) -> Iterator[Entry]:  # noqa: ARG002  local folders only
-        """Yield the files below a folder, sorted; fsspec walks the whole of it first, and would leave out what it cannot list."""
+        """Yield the files below a folder, sorted; fsspec walks the whole of it first, and would leave out what it cannot list.
+
+        An index page tells names alone, so that each file is asked for its size and version.
+        """
         top = f"{self.uri}/{prefix}" if prefix else self.uri
         found = self._call(prefix, lambda fs: fs.find(top + "/", detail=True, on_error="raise"))
         root = len(self._bare(self.uri)) + 1
-        for name in sorted(found):
-            yield _entry(found[name], self._bare(name)[root:])
+        paths = {self._bare(name)[root:]: info for name, info in found.items()}
+        with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="ray_prep-head") as heads:
+            names = sorted(paths)
+            for path, entry in zip(names, heads.map(self.stat, names), strict=True):
+                yield entry or _entry(paths[path], path)
 
     def stat(self, path: str) -> Entry | None:
         try:
@@ -179,7 +189,10 @@ def _fault(place: Place, error: BaseException) -> StorageError | FileNotFoundErr
 
 
 def _entry(info: dict[str, Any], path: str) -> Entry:
+    """Return an entry of what fsspec tells of a file; where the server names neither ETag nor time, its version is its size alone."""
     size_bytes = int(info.get("size") or 0)
-    etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
-    changed = info.get("mtime") or info.get("LastModified") or info.get("last-modified") or info.get("created") or ""
+    etag = str(info.get("ETag") or "").removeprefix("W/").strip('"')
+    changed = str(info.get("Last-Modified") or "")
+    with suppress(ValueError):  # no date of HTTP's: whatever it is, it changes when the file does
+        changed = str(int(parsedate_to_datetime(changed).timestamp()))
     return Entry(path, size_bytes, etag or f"{size_bytes}-{changed}")
