@@ -16,7 +16,7 @@ from ray_prep.containers import container_of
 from ray_prep.dataset.finding import UNREADABLE, Finding, unreadable
 from ray_prep.dataset.schema import carried_names
 from ray_prep.dataset.verify import sampled_rows
-from ray_prep.errors import SampleError
+from ray_prep.errors import LimitError, RecipeError, SampleError
 from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
 from ray_prep.platform import made_with
@@ -24,6 +24,7 @@ from ray_prep.recipe import Recipe
 from ray_prep.sources.container import holds_members
 from ray_prep.storage import open_store
 from ray_prep.survey import precedence
+from ray_prep.unit import labelled
 from ray_prep.work import Frozen, Work, batch_to_items, items_to_batch
 
 if TYPE_CHECKING:
@@ -175,11 +176,19 @@ def _pictures(work: Work, stored: Mapping[str, _Stored], stack: ExitStack) -> It
     if holds_members(source):
         for item, data in members(source, {known.any["source_uri"] for known in stored.values()}):
             if item.key in stored:
-                yield _typed(item, work), data
+                yield _resolved(item, data, work)
     else:
         listed = _listed(work, stored)
         items = [listed[key] for key in stored if key in listed]
         yield from stack.enter_context(fetch(items, source.storage_options, greet=True))
+
+
+def _resolved(item: Item, data: bytes | SampleError, work: Work) -> tuple[Item, bytes | SampleError]:
+    """Return a container's member as a unit takes it: with the columns that the table has, and the class that its number stands for."""
+    try:
+        return labelled(work.known(item), work), data
+    except RecipeError as error:
+        return item, LimitError("annotation_invalid", str(error))
 
 
 def members(source: ContainerSource, uris: Iterable[str]) -> Iterator[tuple[Item, bytes | SampleError]]:

@@ -13,9 +13,12 @@ import pytest
 
 from ray_prep.build import build
 from ray_prep.dataset.reader import open as open_dataset
+from ray_prep.dataset.record import read_record
+from ray_prep.dataset.table import open_table
 from ray_prep.dataset.verify import verify
 from ray_prep.errors import RecipeError, StorageError
-from ray_prep.storage import StorageOptions
+from ray_prep.reproduction import reproduce
+from ray_prep.storage import StorageOptions, open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +92,17 @@ def test_numbers_of_classes_are_ids_and_get_names(collection: Collection) -> Non
         ("dog", 1),
         ("owl", 2),
     }
+
+
+@pytest.mark.parametrize("classes", [None, CLASSES])
+def test_members_of_a_tar_are_made_again(collection: Collection, classes: list[str] | None) -> None:
+    """With the class that their number stands for and all they carry: what nobody changed is as it was, without a note."""
+    build(collection.recipe(source=_tars(collection), **({} if classes is None else {"classes": classes})), workers=0)
+    snapshot = open_table(str(collection.target), StorageOptions())
+    assert snapshot is not None
+    assert snapshot.record is not None
+    made = reproduce(snapshot, read_record(open_store(snapshot.uri), snapshot.record), StorageOptions(), 5)
+    assert (made.items, made.findings, made.notes) == (5, [], [])
 
 
 def test_a_night_with_containers(collection: Collection) -> None:
