@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Snapshot", "commit", "history", "open_table", "reachable"]
 
 _MESSAGE_CHARS = 400
+_COMMIT_PAUSES_S = (1.0, 4.0)
 _TOKEN = "ray_prep.commit"
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f\ud800-\udfff]")
 _APPLICATION = "ray_prep"
@@ -157,7 +158,8 @@ def commit(
         max_commit_retries=0,
         app_transactions=[Transaction(_APPLICATION, after + 1)],
     )
-    try:
+
+    def write() -> None:
         if table is None:
             create_table_with_add_actions(
                 _location(uri),
@@ -174,12 +176,23 @@ def commit(
             how = "overwrite" if is_new_schema else "append"
             removals = [] if is_new_schema else [_removed(live[path], now_ms) for path in gone]
             table.create_write_transaction([*removals, *actions], how, wanted, partition_by=[PARTITION], commit_properties=properties)
-    except Exception as error:  # noqa: BLE001  whatever was raised, the commit may be in: its own token tells
-        return _settle(store, uri, after, token, error)
-    return after + 1
+
+    # delta-rs tries again where a server says that it should, and gives up where a connection is reset or nobody answers.
+    for pause_s in (None,) if is_local(uri) else (*_COMMIT_PAUSES_S, None):
+        try:
+            write()
+            return after + 1
+        except Exception as error:  # whatever was raised, the commit may be in: its own token tells
+            version = _settle(store, uri, after, token, error)
+            if version is not None:
+                return version
+            if pause_s is None:
+                raise _fault(uri, error) from error
+            time.sleep(pause_s)
+    raise AssertionError  # the last of the pauses is None
 
 
-def _settle(store: Store, uri: str, after: int, token: str, error: Exception) -> int:
+def _settle(store: Store, uri: str, after: int, token: str, error: Exception) -> int | None:
     """Find out what became of a commit that failed: in after all (its reply was lost), overtaken, or never written.
 
     Args:
@@ -188,6 +201,9 @@ def _settle(store: Store, uri: str, after: int, token: str, error: Exception) ->
         after: The version it was to follow.
         token: Its own.
         error: What was raised.
+
+    Returns:
+        Its version; None where it was never written, for a fault of storage.
     """
     version = after + 1
     while (found := read_commit(store, version)) is not None:
@@ -197,7 +213,7 @@ def _settle(store: Store, uri: str, after: int, token: str, error: Exception) ->
     if version > after + 1:
         raise _lost(uri, f"version {after + 1} came from elsewhere") from error
     if isinstance(error, DeltaError | OSError):
-        raise _fault(uri, error) from error
+        return None
     raise error
 
 
@@ -278,7 +294,7 @@ def _lost(uri: str, what: str) -> Conflict:
     return Conflict(f"{uri}: {what} while this build ran; nothing was published, the same command again builds upon it")
 
 
-def _fault(uri: str, error: DeltaError | OSError) -> StorageError:
+def _fault(uri: str, error: Exception) -> StorageError:
     """Return what an error of delta-rs says, without its colours, tree and backtrace."""
     text = " ".join(_ADORNMENT.sub(" ", str(error)).split())[:_MESSAGE_CHARS]
     if _LOG_DAMAGE.search(text):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
 from ray_prep.errors import RecipeError, StorageError, did_you_mean
-from ray_prep.storage.failure import Place, insist
+from ray_prep.storage.failure import PassingFault, Place, insist
 from ray_prep.storage.store import Entry
 
 if TYPE_CHECKING:
@@ -170,41 +170,52 @@ class S3Requests:
         return Place(f"s3://{self._bucket}/{key}".rstrip("/"), self._access.endpoint, self.hint)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        """Stream the objects whose key begins with `prefix`, by key, a thousand a request; paths are whole keys."""
+        """Stream the objects whose key begins with `prefix`, by key, a thousand a request; paths are whole keys.
+
+        Raises:
+            StorageError: What is answered is no listing, for as long as patience lasts; or the server does not say where to go on.
+        """
         token: dict[str, str] = {}
         while True:
             query = {"list-type": "2", "prefix": prefix, **token}
-            root, is_encoded = self._page(prefix, query)
+            root, is_encoded, _ = self._page(prefix, query)
             space = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
             for entry in root.iter(f"{space}Contents"):
                 key = entry.findtext(f"{space}Key") or ""
                 version = (entry.findtext(f"{space}ETag") or "").strip('"')
                 yield Entry(unquote_plus(key) if is_encoded else key, int(entry.findtext(f"{space}Size") or 0), version)
-            following = root.findtext(f"{space}NextContinuationToken")
-            if not following:
+            following = root.findtext(f"{space}NextContinuationToken") or ""
+            if not following and root.findtext(f"{space}IsTruncated") != "true":
                 return
+            if following == token.get("continuation-token", ""):
+                place = self.place(prefix)
+                msg = f"{place.uri}: {place.endpoint} has more keys and does not say where they go on; it should know ListObjectsV2"
+                raise StorageError(msg)
             token = {"continuation-token": following}
 
-    def _page(self, prefix: str, query: dict[str, str]) -> tuple[ElementTree.Element, bool]:
-        """Return a page of a listing, and whether its keys are url-encoded.
+    def _page(self, prefix: str, query: dict[str, str]) -> tuple[ElementTree.Element, bool, dict[str, str]]:
+        """Return a page of a listing, whether its keys are url-encoded, and the answer's headers; insisting."""
+        return insist(partial(self._asked, prefix, query), self._patience.retry_s)
 
-        Asked for only where it must be: servers differ in doing it, and XML 1.0 lacks nothing but control characters.
+    def _asked(self, prefix: str, query: dict[str, str]) -> tuple[ElementTree.Element, bool, dict[str, str]]:
+        """Ask once for a page.
+
+        Encoded only where it must be: servers differ in doing it, and XML 1.0 lacks nothing but control characters.
         """
-        _, body = self.send("GET", "", prefix, query=query)
-        try:
-            return ElementTree.fromstring(body), False
-        except ElementTree.ParseError:
-            _, body = self.send("GET", "", prefix, query={**query, "encoding-type": "url"})
-        try:
-            return ElementTree.fromstring(body), True
-        except ElementTree.ParseError as error:
+        headers, body = self.send("GET", "", prefix, query=query)
+        root, is_encoded = _listing(body), False
+        if root is None:
+            headers, body = self.send("GET", "", prefix, query={**query, "encoding-type": "url"})
+            root, is_encoded = _listing(body), True
+        if root is None:  # taken for the end of a listing, an error or a page of HTML would cost all images behind it
             place = self.place(prefix)
-            msg = f"{place.uri}: {place.endpoint} answers something that is no listing; is it an S3 server? ({error})"
-            raise StorageError(msg) from error
+            begin = body[:80].decode("utf-8", "replace")
+            raise PassingFault(f"{place.uri}: {place.endpoint} answers something that is no listing; is it an S3 server? ({begin!r})")
+        return root, is_encoded, headers
 
     def probe(self, prefix: str) -> None:
         """Ask for one key below `prefix`: is the server there, the bucket, the permission, the region?"""
-        headers, _ = self.send("GET", "", prefix, query={"list-type": "2", "max-keys": "1", "prefix": prefix})
+        *_, headers = self._page(prefix, {"list-type": "2", "max-keys": "1", "prefix": prefix})
         region = headers.get("x-amz-bucket-region")
         if self._access.is_aws and region and region != self._access.region:
             place = self.place(prefix)
@@ -273,6 +284,15 @@ class S3Requests:
             region = response.headers.get("x-amz-bucket-region")
             raise place.fault(response.status_code, _code(content), f": {region}" if region else "")
         return {name.lower(): value for name, value in response.headers.items()}, content
+
+
+def _listing(body: bytes) -> ElementTree.Element | None:
+    """Return a page of a listing; None where the body is something else, though its status was 200."""
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        return None
+    return root if root.tag.rpartition("}")[2] == "ListBucketResult" else None
 
 
 def _cause(error: BaseException) -> str:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -157,6 +158,10 @@ class Faults:
         """Close the connection that often, after so many bytes of the answer's body."""
         self._rules.append([times, method, re.compile(key), "drop", after_bytes])
 
+    def reset(self, *, times: int, method: str = "", key: str = "") -> None:
+        """Reset the connection that often, instead of closing it."""
+        self._rules.append([times, method, re.compile(key), "reset", 0])
+
     def lose_reply(self, *, times: int, method: str = "", key: str = "") -> None:
         """Pass the request on and close the connection without the answer."""
         self._rules.append([times, method, re.compile(key), "lose", 0])
@@ -223,6 +228,11 @@ class _Proxy(BaseHTTPRequestHandler):
             self.wfile.write(content)
             return
         if action == "drop" and not detail:
+            self.close_connection = True
+            return
+        if action == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())
             self.close_connection = True
             return
         if action == "stall":

@@ -109,6 +109,20 @@ def test_a_commit_whose_reply_the_network_lost_is_found(faulty_proxy: Any, moto_
     assert len(open_dataset(uri, storage_options=options)) == 6
 
 
+def test_a_commit_whose_connection_breaks_is_tried_again(faulty_proxy: Any, moto_server: Any, tmp_path: Path) -> None:
+    """delta-rs gives up on a connection that is reset: a night's work would wait for the next one."""
+    options = StorageOptions(endpoint=faulty_proxy.endpoint, region="us-east-1", allow_http=True)
+    uri = f"s3://{moto_server.new_bucket()}/t"
+    one, two = (put_shard(uri, options, tmp_path, FIXED, range(start, start + 3)) for start in (0, 5))
+    for version, shard in enumerate((one, two)):
+        faulty_proxy.reset(times=1, method="PUT", key=f"{version:020}.json")
+        assert publish(uri, options, FIXED, version - 1 if version else None, [shard], []) == version
+    assert len(history(uri, options)) == 2
+    faulty_proxy.reset(times=100, method="PUT", key="2.json")
+    with pytest.raises(StorageError, match="cannot be reached, read or written"):
+        publish(uri, options, FIXED, 1, [], [one.path])
+
+
 def test_an_endpoint_that_is_not_there_is_said_so_in_time(moto_server: Any) -> None:
     """Within 30 s, by name; so is a bucket that does not exist."""
     nobody = StorageOptions(endpoint="http://127.0.0.1:9", region="us-east-1", allow_http=True)

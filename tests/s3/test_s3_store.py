@@ -98,6 +98,29 @@ def test_listing_takes_pages(faulty_proxy: Any, moto_server: Any) -> None:
     assert faulty_proxy.gets(bucket) == 2
 
 
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
+def test_a_page_that_is_no_page_does_not_end_a_listing(faulty_proxy: Any, moto_server: Any, code: str) -> None:
+    """An error that comes with status 200 is asked for again; taken for the last page it would cost all objects behind it."""
+    bucket = moto_server.new_bucket()
+    store = open_store(f"s3://{bucket}")
+    for number in range(3):
+        store.put(f"{number}.jpg", b"")
+    faulty_proxy.answer(200, times=2, method="GET", key=f"^{bucket}/?$", code=code)
+    assert [entry.path for entry in store.list()] == ["0.jpg", "1.jpg", "2.jpg"]
+    faulty_proxy.answer(200, times=100, method="GET", key=f"^{bucket}/?$", code=code)
+    with pytest.raises(StorageError, match="no listing; is it an S3 server"):
+        list(open_store(f"s3://{bucket}", patience=Patience(1, 1, 1)).list())
+
+
+@pytest.mark.parametrize("token", ["", "<NextContinuationToken>a</NextContinuationToken>"])
+def test_a_listing_that_cannot_go_on_is_an_error(moto_server: Any, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """A server that knows version 1 of listings says that there is more, and not where; another one says the same for ever."""
+    page = f"<ListBucketResult><IsTruncated>true</IsTruncated>{token}<Contents><Key>a.jpg</Key></Contents></ListBucketResult>"
+    monkeypatch.setattr("ray_prep.storage.aws.S3Requests.send", lambda *_, **__: ({}, page.encode()))
+    with pytest.raises(StorageError, match="does not say where they go on"):
+        list(open_store(f"s3://{moto_server.new_bucket()}").list())
+
+
 def test_versions_change_with_bytes(moto_server: Any) -> None:
     """The version is the etag without quotes: other bytes, other version; the same bytes, the same."""
     store = open_store(f"s3://{moto_server.new_bucket()}")
