@@ -243,7 +243,8 @@ def _compare(stored: _Stored, item: Item, data: bytes, work: Work, isolation: Is
     """Make one item's rows and hold them against those that are stored."""
     was, place = stored.any, stored.shard.path
     if sha256(data).hexdigest() != was["source_sha256"]:
-        made.notes.append(f"{item.key}: the source has changed since: it has other bytes")
+        same = ", though its version is the same, so that builds take it for unchanged" if item.version == was["source_version"] else ""
+        made.notes.append(f"{item.key}: the source has changed since: it has other bytes{same}")
         return
     changed = {name for name, now in (("source_version", item.version), ("source_uri", item.uri)) if now != was[name]}
     if item.facts != was["source_facts"]:

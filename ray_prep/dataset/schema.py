@@ -233,8 +233,10 @@ def carried_type(given: pa.DataType, place: str) -> pa.DataType:
         place: The column's name, for the message; children are added to it.
 
     Raises:
-        RecipeError: There is no such type; the message names the column.
+        RecipeError: There is no such type, or the name is one that Parquet's readers cut; the message names the column.
     """
+    if "\0" in place:
+        raise RecipeError(f"column {place!r} has a NUL in its name, at which readers of Parquet end it; call it otherwise, or leave it out")
     known = _SIMPLE.get(given)
     if known is not None:
         return known

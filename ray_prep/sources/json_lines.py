@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose keys are there once; of two, json would take the last without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        msg = f"the key {twice!r} stands there twice"
+        raise ValueError(msg)
+    return found
+
+
 class JsonLines(NamedTuple):
     """One JSON object a line; a key that is missing is null.
 
@@ -63,7 +74,7 @@ class JsonLines(NamedTuple):
     def _row(self, number: int, line: bytes) -> dict[str, Any] | None:
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            row = json.loads(text) if text.strip() else None
+            row = json.loads(text, object_pairs_hook=_object) if text.strip() else None
         except UnicodeDecodeError as error:
             msg = f"{self.file.uri}: line {number}: not UTF-8 ({error.reason}); save the file as UTF-8"
             raise RecipeError(msg) from error

@@ -144,6 +144,13 @@ def test_types_some_reader_cannot_read_become_the_next_that_all_can(given: pa.Da
     assert carried_type(given, "x") == stored
 
 
+def test_a_name_that_readers_cut_is_refused() -> None:
+    """What is behind a NUL is lost on the way through Parquet; the table could not be read back."""
+    for given in (pa.string(), pa.struct([("b\0c", pa.string())])):
+        with pytest.raises(RecipeError, match="NUL in its name"):
+            carried_type(given, "a\0b" if given == pa.string() else "a")
+
+
 @pytest.mark.parametrize(
     ("given", "place"),
     [

@@ -156,6 +156,7 @@ def test_json_types_are_those_of_the_whole_file(folder: Path) -> None:
         ("l.csv", "uri\nzz://x/a.jpg\n", {}, r"line 2, column 'uri': zz://x/a.jpg: nothing is read or written by zz://"),
         ("l.jsonl", "", {}, r"is empty"),
         ("l.jsonl", '{"uri": "a.jpg"}\n{"uri": \n', {}, r"line 2 is no JSON"),
+        ("l.jsonl", '{"uri": "a.jpg", "uri": "b.jpg"}', {}, r"line 1 is no JSON: the key 'uri' stands there twice"),
         ("l.jsonl", '[{"uri": "a.jpg"}]', {}, r"line 1 holds no object"),
         (
             "l.jsonl",
