@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ray_prep.dataset.live import live_rows
 from ray_prep.dataset.record import Record, read_record, read_rejections
 from ray_prep.dataset.table import Snapshot, open_table
-from ray_prep.errors import Damaged, StorageError
-from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS, KnownItem
+from ray_prep.errors import RETRIED_REASONS, Damaged, StorageError
+from ray_prep.survey import KnownItem
 from ray_prep.work import Frozen
 
 if TYPE_CHECKING:
@@ -100,12 +100,15 @@ class Base:
             raise error
         self.damage[error.place] = error
 
-    @cached_property
-    def has_retries(self) -> bool:
-        """Whether there are items that crashed or were late and are to be tried again."""
-        if not RETRIED_REASONS & self.record.rejected_by_reason.keys():
+    def has_retries(self, *, was_seen: bool) -> bool:
+        """Return whether there are rejections that are to be tried again.
+
+        Args:
+            was_seen: As for `Rejection.is_passing`.
+        """
+        if not {"missing", *RETRIED_REASONS} & self.record.rejected_by_reason.keys():
             return False
-        return any(rejection.reason in RETRIED_REASONS and rejection.attempts < MAX_ATTEMPTS for rejection in self.rejections())
+        return any(rejection.is_retried(was_seen=was_seen) for rejection in self.rejections())
 
     def has_rejections(self, rejections: Iterable[Rejection]) -> bool:
         """Return whether its list of rejections is this one, in whatever order."""

@@ -211,7 +211,7 @@ def _is_nothing_to_do(run: Run, base: Base, found: Survey, frozen: Frozen) -> bo
         and record.limit == run.limit
         and all(record.fingerprints.get(split) == run.recipe.fingerprint(split) for split in splits)
         and not (run.retry_rejected and record.rejected)
-        and not base.has_retries
+        and not base.has_retries(was_seen=run.recipe.source.lists_files)
     )
 
 
@@ -277,7 +277,9 @@ def _publish(run: Run, work: Work, found: Survey, tally: Tally, store: Store, ba
     rejected_new = base.new_among(tally.rejections()) if base else tally.rejected
     report = made_report(run, found, tally, rejected_new, version=-1 if base is None else base.version)
     kept = None if run.rebuild else base
-    if kept and paths == live and kept.frozen == work.frozen and kept.has_rejections(tally.rejections()):
+    # Whether a version is all there is or some of it is told by its record alone.
+    is_as_limited = kept is not None and (kept.record.limit is None) == (run.limit is None)
+    if kept and is_as_limited and paths == live and kept.frozen == work.frozen and kept.has_rejections(tally.rejections()):
         return replace(report, is_published=False)
     record = Record(
         **{name: getattr(report, name) for name in RECORDED},

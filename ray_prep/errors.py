@@ -52,6 +52,9 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 
 # What the user filtered away is no fault: these never count against `checks.max_rejected`.
 FILTERED_REASONS: frozenset[Reason] = frozenset({"too_small", "aspect", "score", "duplicate"})
+# What may be the machine's fault is tried again by later builds, so often in all.
+RETRIED_REASONS: frozenset[Reason] = frozenset({"crashed", "timed_out"})
+MAX_ATTEMPTS = 3
 
 
 # A rebuild makes every file again and reads none of the old ones to do so.

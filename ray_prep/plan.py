@@ -18,7 +18,6 @@ from ray_prep.receipt import WORK_FOLDER, Receipt, receipt_path
 from ray_prep.sample import Item
 from ray_prep.sources.columns import TYPES, type_name
 from ray_prep.sources.parts import ROLES
-from ray_prep.survey import MAX_ATTEMPTS, RETRIED_REASONS
 from ray_prep.work import Frozen, items_to_batch, plan_schema
 
 if TYPE_CHECKING:
@@ -309,16 +308,13 @@ class Receipts:
         return receipt
 
 
-def attempts_to_add(receipt: Receipt, *, retry_rejected: bool) -> int | None:
+def attempts_to_add(receipt: Receipt, *, was_seen: bool, retry_rejected: bool) -> int | None:
     """Return the attempts so far of a finished unit that is to run again for its rejected items; None if it is not.
 
     Args:
         receipt: What the unit left.
-        retry_rejected: Whether every rejected item is to be tried again, not only what crashed or was late.
+        was_seen: As for `Rejection.is_passing`.
+        retry_rejected: Whether every rejected item is to be tried again, not only what may have passed.
     """
-    troubled = [
-        rejection
-        for rejection in receipt.rejections
-        if retry_rejected or (rejection.reason in RETRIED_REASONS and rejection.attempts < MAX_ATTEMPTS)
-    ]
+    troubled = [rejection for rejection in receipt.rejections if retry_rejected or rejection.is_retried(was_seen=was_seen)]
     return max((rejection.attempts for rejection in troubled), default=None)

@@ -8,6 +8,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from ray_prep.errors import MAX_ATTEMPTS, RETRIED_REASONS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -109,7 +111,7 @@ class Rejection:
         stage: Where it left: `plan`, `fetch`, `decode`, `filter`, `transform` or `unit`.
         reason: The closed code that rejections are counted by.
         message: What a person should read.
-        attempts: How often it was tried; only `crashed` and `timed_out` are tried again.
+        attempts: In how many builds it was tried, where it is tried again (`is_passing`); 1 for all others.
     """
 
     key: str
@@ -119,3 +121,15 @@ class Rejection:
     reason: Reason
     message: str
     attempts: int = 1
+
+    def is_passing(self, *, was_seen: bool) -> bool:
+        """Return whether it may lie with the moment: it crashed, was late, or was gone although the listing had just seen it.
+
+        Args:
+            was_seen: Whether listed means there; a manifest names what never was. A link to nowhere has no version.
+        """
+        return self.reason in RETRIED_REASONS or (self.reason == "missing" and was_seen and bool(self.version))
+
+    def is_retried(self, *, was_seen: bool) -> bool:
+        """Return whether later builds try it again, though nothing of it has changed."""
+        return self.attempts < MAX_ATTEMPTS and self.is_passing(was_seen=was_seen)

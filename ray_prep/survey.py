@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from ray_prep.recipe import Recipe
 
-# How often `crashed` and `timed_out` items are tried in all.
-MAX_ATTEMPTS = 3
-RETRIED_REASONS = frozenset({"crashed", "timed_out"})
-
 _KNOWN = pa.schema([pa.field("state", pa.string())])
 _LIVE, _REJECTED, _DUPLICATE = "live", "rejected", "duplicate"
 

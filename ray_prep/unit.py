@@ -18,7 +18,7 @@ from ray_prep.dataset.record import TRAINING
 from ray_prep.dataset.shard import Shard
 from ray_prep.dataset.shard_reader import ShardReader
 from ray_prep.dataset.sums import add_sums
-from ray_prep.errors import RecipeError, SampleError, StorageError
+from ray_prep.errors import MAX_ATTEMPTS, RecipeError, SampleError, StorageError
 from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
 from ray_prep.messages import Tick
@@ -247,8 +247,10 @@ def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], 
                     continue
             outcome = isolation.run(method, split, item, data) if isolation else getattr(walk, method)(split, item, data)
         except SampleError as error:
-            message, attempts = error.message, ref.attempts + 1
-            bench.rejections.append(Rejection(item.key, item.uri, item.version, error.stage, error.reason, message, attempts))
+            rejection = Rejection(item.key, item.uri, item.version, error.stage, error.reason, error.message)
+            if rejection.is_passing(was_seen=recipe.source.lists_files):
+                rejection = replace(rejection, attempts=min(ref.attempts + 1, MAX_ATTEMPTS))
+            bench.rejections.append(rejection)
             _refuse_an_empty_source(bench)
         else:
             bench.accepted += 1

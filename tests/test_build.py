@@ -314,6 +314,13 @@ def test_a_limited_build_takes_the_first_by_hash(collection: Any) -> None:
     assert keys <= set(collection.rows())
     with pytest.raises(RecipeError, match=r"--limit 10: .* was built without a limit"):
         made(collection, limit=10)
+    everything = collection.home / "everything"
+    assert made(collection, everything, limit=42).listed == 42
+    whole = made(collection, everything)
+    assert (whole.is_published, whole.decoded, whole.version) == (True, 0, 1)
+    with pytest.raises(RecipeError, match="was built without a limit"):
+        made(collection, everything, limit=10)
+    assert not made(collection, everything).is_published
     with pytest.raises(RecipeError, match="--limit: 0"):
         build(collection.recipe(), workers=0, limit=0)
 
@@ -706,7 +713,9 @@ def test_a_step_of_the_users_that_raises(collection: Any) -> None:
     assert message == "preprocess[1].python: picky_step:fn raised ArithmeticError: too tall"
     assert report.accepted == 40 - len(failed)
     assert made(collection, **sections).decoded == 0
-    assert build(collection.recipe(**sections), workers=0, retry_rejected=True).decoded > 0
+    again = build(collection.recipe(**sections), workers=0, retry_rejected=True)
+    assert again.decoded > 0
+    assert not again.is_published  # it came to the same: no version a night
 
 
 def test_what_a_killed_build_left_half_written_goes_after_a_week(collection: Any) -> None:

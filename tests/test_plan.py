@@ -151,12 +151,22 @@ def test_a_receipt_holds_under_its_conditions(collection: Any) -> None:
         ((("timed_out", 2),), False, 2),
         ((("crashed", 3),), False, None),
         ((("crashed", 3), ("timed_out", 1)), False, 1),
+        ((("missing", 1),), False, 1),
+        ((("missing", 3),), False, None),
     ],
 )
 def test_who_is_tried_again(rejections: tuple[tuple[Any, int], ...], retry_rejected: bool, wanted: int | None) -> None:  # noqa: FBT001
-    """`crashed` and `timed_out` up to three attempts; others when asked to."""
+    """`crashed`, `timed_out` and what was gone although it was listed, up to three attempts; others when asked to."""
     made = tuple(Rejection("k", "/k", "v", "unit", reason, "", attempts) for reason, attempts in rejections)
-    assert attempts_to_add(Receipt("0" * 40, "train", 1, rejections=made), retry_rejected=retry_rejected) == wanted
+    assert attempts_to_add(Receipt("0" * 40, "train", 1, rejections=made), was_seen=True, retry_rejected=retry_rejected) == wanted
+
+
+@pytest.mark.parametrize(("version", "was_seen"), [("v", False), ("", True)])
+def test_what_was_never_seen_is_not_tried_again(version: str, was_seen: bool) -> None:  # noqa: FBT001
+    """A manifest names what may never have been there, and a link to nowhere has no version: nights would be spent on them."""
+    made = Receipt("0" * 40, "train", 1, rejections=(Rejection("k", "/k", version, "fetch", "missing", ""),))
+    assert attempts_to_add(made, was_seen=was_seen, retry_rejected=False) is None
+    assert attempts_to_add(made, was_seen=was_seen, retry_rejected=True) == 1
 
 
 def test_columns_of_the_first_publish_stay(collection: Any) -> None:

@@ -30,6 +30,7 @@ class ClassFolders:
 
     layout: ClassVar[str] = "class_folders"
     is_container: ClassVar[bool] = False
+    lists_files: ClassVar[bool] = True
 
     uri: str
     include: tuple[str, ...] = ("**",)

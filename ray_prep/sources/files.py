@@ -29,6 +29,7 @@ class Files:
 
     layout: ClassVar[str] = "files"
     is_container: ClassVar[bool] = False
+    lists_files: ClassVar[bool] = True
 
     uri: str
     include: tuple[str, ...] = ("**",)

@@ -27,6 +27,8 @@ class Source(Protocol):
     layout: ClassVar[str]
     # Whether an item stands for a file that holds many images (see `sources.container.ContainerSource`), instead of for one image.
     is_container: ClassVar[bool]
+    # Whether what is listed was seen there, instead of being named by a table.
+    lists_files: ClassVar[bool]
 
     @property
     def uri(self) -> str:

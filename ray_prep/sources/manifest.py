@@ -75,6 +75,7 @@ class Manifest:
 
     layout: ClassVar[str] = "manifest"
     is_container: ClassVar[bool] = False
+    lists_files: ClassVar[bool] = False
 
     uri: str
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -63,6 +63,7 @@ class ParquetImages:
 
     layout: ClassVar[str] = "parquet"
     is_container: ClassVar[bool] = True
+    lists_files: ClassVar[bool] = True
 
     uri: str
     include: tuple[str, ...] = ("**",)

@@ -49,6 +49,7 @@ class WebDataset:
 
     layout: ClassVar[str] = "webdataset"
     is_container: ClassVar[bool] = True
+    lists_files: ClassVar[bool] = True
 
     uri: str
     include: tuple[str, ...] = ("**",)

@@ -125,7 +125,8 @@ def test_what_kills_is_rejected_and_its_neighbours_live(bad: Any, child: Child, 
     assert found["cat/bad52.png"].message == "not done after 2 s"
     assert "more memory than" in found["cat/bad53.png"].message
     assert "exit code 7" in found["cat/bad55.png"].message
-    assert {rejection.attempts for rejection in receipt.rejections} == {2}
+    passing = {"crashed", "timed_out"}
+    assert {(rejection.reason in passing, rejection.attempts) for rejection in receipt.rejections} == {(True, 2), (False, 1)}
     assert sum(made.images for made in receipt.shards) == 40
     for path in (bad.folder / "cat").glob("bad*.png"):
         path.unlink()

@@ -98,11 +98,13 @@ def test_faults_reject_nothing(collection: Any, faulty_proxy: Any, moto_server: 
 
 
 def test_an_object_that_goes_while_the_build_runs(collection: Any, faulty_proxy: Any, moto_server: Any) -> None:
-    """Listed and gone is `missing`, a rejection; a refused one stops the build at once, as exit 3."""
+    """Listed and gone is `missing`, a rejection, and tried again; a refused one stops the build at once, as exit 3."""
     bucket = uploaded(collection, moto_server)
     faulty_proxy.answer(404, times=1, method="GET", key="/pictures/cat/06.jpg", code="NoSuchKey")
     report = build(recipe(collection, bucket, faulty_proxy.endpoint), workers=0)
     assert report.rejected_by_reason["missing"] == 1
+    again = build(recipe(collection, bucket, faulty_proxy.endpoint), workers=0)
+    assert (again.rejected_by_reason.get("missing", 0), again.accepted) == (0, report.accepted + 1)
     other = recipe(collection, bucket, faulty_proxy.endpoint, output={"uri": f"s3://{bucket}/other"})
     faulty_proxy.answer(403, times=100, method="GET", key="/pictures/", code="AccessDenied")
     with pytest.raises(StorageError, match=r"403 AccessDenied") as caught:
