@@ -89,4 +89,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """Return the public names, and the module's own."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -16,7 +16,10 @@ from ray_prep.recipe import Recipe
 from ray_prep.show.caption import applied_text
 from ray_prep.show.preview import Pictures, draw, fetched, members, walked
 from ray_prep.show.sheet import picture_format
+from ray_prep.sources.class_folders import ClassFolders
 from ray_prep.sources.container import holds_members
+from ray_prep.sources.files import Files
+from ray_prep.sources.listing import why_left_out
 from ray_prep.storage import clean_uri, is_local, open_store
 from ray_prep.survey import precedence
 
@@ -51,13 +54,15 @@ def explain(place: str, key: str, overrides: Sequence[str], sheet: Path | None, 
     recipe, base = _recipe_and_base(place, overrides, options)
     item, data, keys = _find(recipe, key)
     published = list(_published(base, key, recipe, item))
+    why = _why_left_out(recipe, key) if item is None else None
     if item is None and not published:
-        hint = did_you_mean(key, keys) or (f"; a key there is, for example, {keys[0]}" if keys else "")
+        hint = f"; it is there, but {why}" if why else did_you_mean(key, keys)
+        hint = hint or (f"; a key there is, for example, {keys[0]}" if keys else "")
         raise RecipeError(f"{key}: {recipe.source.uri} lists no such key{hint}")
     lines = [printable(key)]
     pictures: Pictures | None = None
     if item is None:
-        lines.append(f"  listed            no: {recipe.source.uri} does not offer it")
+        lines.append(f"  listed            no: {why or f'{recipe.source.uri} does not offer it'}")
     else:
         if base and base.frozen.mean:
             recipe = recipe.freeze(base.frozen.mean, base.frozen.std)
@@ -109,6 +114,15 @@ def _find(recipe: Recipe, key: str) -> tuple[Item | None, bytes | SampleError | 
         if len(keys) < _KEYS_COMPARED:
             keys.append(item.key)
     return found, None, keys
+
+
+def _why_left_out(recipe: Recipe, key: str) -> str | None:
+    """Return why a file that lies below the root is not listed; None where there is none, or the source has no such rules."""
+    source = recipe.source
+    if not isinstance(source, Files | ClassFolders):
+        return None
+    why = why_left_out(key, source.include, source.exclude)
+    return why if why and open_store(source.uri, source.storage_options).stat(key) is not None else None
 
 
 def _walk(recipe: Recipe, pictures: Pictures) -> Iterator[str]:

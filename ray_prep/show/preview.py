@@ -164,7 +164,7 @@ def draw(recipe: Recipe, rows: list[Pictures], path: Path, legend: list[str]) ->
     facts = [
         f"recipe {recipe.whole_fingerprint}",
         f"seed {recipe.seed}",
-        f"{len(rows)} images of {recipe.source.uri}",
+        f"{len(rows)} image{'' if len(rows) == 1 else 's'} of {recipe.source.uri}",
         ", ".join(f"{name} {number}" for name, number in sorted(splits.items())),
     ]
     sheet = render_sheet(recipe.name, [_row(recipe, row) for row in rows], columns=headings, facts=facts, legend=legend)

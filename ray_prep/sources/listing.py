@@ -96,6 +96,24 @@ def ignored_as(path: str) -> str | None:
     return suffix if suffix[suffix.rfind(".") :] in SIDECARS or is_hidden(path) else None
 
 
+def why_left_out(path: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> str | None:
+    """Return why a file below the root of `files` or `class_folders` is not on offer, by its name; None where it is.
+
+    Args:
+        path: Below the root.
+        include: Globs of which one must match.
+        exclude: Globs of which none may match.
+    """
+    if is_hidden(path):
+        return "a part of its path begins with . or _, and such are ignored"
+    suffix = ignored_as(path)
+    if suffix is not None:
+        return f"{suffix} is ignored, as no image has such a name"
+    if not glob_pattern(include).fullmatch(path):
+        return "source.include does not match it"
+    return "source.exclude matches it" if glob_pattern(exclude).fullmatch(path) else None
+
+
 def is_hidden(path: str) -> bool:
     """Return whether a part of a path begins with `.` or `_`."""
     return _HIDDEN.search(path) is not None

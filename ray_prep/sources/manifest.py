@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ray_prep.errors import RecipeError, StorageError, did_you_mean
 from ray_prep.sample import Item
-from ray_prep.sources.columns import TYPES, UNFIT
+from ray_prep.sources.columns import TYPES, UNFIT, type_name
 from ray_prep.sources.listing import split_folder
 from ray_prep.sources.parts import ROLES, Layout, check_lost, lay_out, open_table, texts_of
 from ray_prep.sources.table import Batch, Table, first_unfit
@@ -205,7 +205,7 @@ def _carried(table: Table, batch: Batch, field: pa.Field) -> Sequence[Any] | Non
         position = first_unfit(table.to_array, values, field.type)
         value = values[position]
         given = value.as_py() if isinstance(value, pa.Scalar) else value
-        msg = f"{table.file.uri}: {batch.places[position]}, column {field.name!r}: {str(given)[:80]!r} is no {field.type}"
+        msg = f"{table.file.uri}: {batch.places[position]}, column {field.name!r}: {str(given)[:80]!r} is no {type_name(field.type)}"
         raise RecipeError(msg) from error
     return plain
 

@@ -202,7 +202,11 @@ class S3Requests:
 
         Encoded only where it must be: servers differ in doing it, and XML 1.0 lacks nothing but control characters.
         """
-        headers, body = self.send("GET", "", prefix, query=query)
+        try:
+            headers, body = self.send("GET", "", prefix, query=query)
+        except FileNotFoundError as error:  # a bucket that is not there has its own code
+            place = self.place(prefix)
+            raise StorageError(f"{place.uri}: {place.endpoint} knows no listings of buckets (404); is it an S3 server?") from error
         root, is_encoded = _listing(body), False
         if root is None:
             headers, body = self.send("GET", "", prefix, query={**query, "encoding-type": "url"})

@@ -168,6 +168,17 @@ def test_explain_refuses_a_key_nobody_knows(collection: Collection) -> None:
     build(collection.recipe(), engine="local", workers=0)
     with pytest.raises(RecipeError, match="lists no such key; a key there is, for example, "):
         explain(str(file), "~~~", (), None, options)
+    (collection.folder / "cat" / "notes.txt").write_text("x")
+    (collection.folder / "_old").mkdir()
+    (collection.folder / "_old" / "a.jpg").write_bytes(b"x")
+    for key, why in (
+        ("cat/notes.txt", r"it is there, but \.txt is ignored"),
+        ("_old/a.jpg", r"it is there, but a part of its path begins with \. or _"),
+        ("_old/b.jpg", "did you mean|for example"),
+    ):
+        with pytest.raises(RecipeError, match=f"lists no such key; {why}"):
+            explain(str(file), key, (), None, options)
+    assert "no: source.exclude matches it" in explain(str(file), "cat/06.jpg", ["source.exclude=[cat/**]"], None, options)
     with pytest.raises(RecipeError, match=r"^https://h/x: .* lists no such key"):
         explain(str(file), "https://u:secret@h/x?sig=secret", (), None, options)
     text = explain(str(file), "cat/cut_short.jpg", (), None, options)
