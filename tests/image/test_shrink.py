@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import cv2
@@ -27,6 +28,7 @@ def area_mean(image: Array, height: int, width: int) -> Array:
     return np.einsum("ij,jkc,lk->ilc", rows, image.astype(np.float64), columns, optimize=True)
 
 
+@cache
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> Array:
     """Return noise with a spectrum of 1/f, which photographs have too."""
     rng = np.random.default_rng(seed)
