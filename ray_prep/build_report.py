@@ -106,7 +106,7 @@ def made_report(run: Run, found: Survey, tally: Tally, rejected_new: int, versio
         rejected=tally.rejected,
         rejected_new=rejected_new,
         rejected_by_reason=dict(sorted(tally.rejected_by_reason.items())),
-        ignored=dict(sorted(found.ignored.items())),
+        ignored=dict(sorted((found.ignored + tally.ignored).items())),
         rows=tally.rows,
         shards=len(tally.shards),
         bytes=tally.stored_bytes,
@@ -138,7 +138,8 @@ def unchanged_report(run: Run, base: Base, found: Survey) -> BuildReport:
             "rejected_new": 0,
             "decoded": 0,
             "copied_rows": 0,
-            "ignored": dict(sorted(found.ignored.items())),
+            # What was ignored inside of containers is known to the record.
+            "ignored": record.ignored if run.recipe.source.is_container else dict(sorted(found.ignored.items())),
         },
         version=base.version,
         seconds=run.elapsed_s,

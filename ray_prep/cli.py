@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,7 +156,7 @@ def build(
 
     check_json_file(json_file)
     loaded = Recipe.load(recipe, overrides or ())
-    with TerminalProgress() as progress:
+    with TerminalProgress() as progress, redirect_stdout(sys.stderr if json_file == STANDARD_OUTPUT else sys.stdout):  # a step may print
         report = run(
             loaded,
             engine=engine,
@@ -271,7 +271,7 @@ def _complain(text: str, *, has_trace: bool = False) -> None:
     with suppress(OSError):
         if has_trace and _Debug.is_on:
             traceback.print_exc()
-        sys.stderr.write(f"ray-prep: {printable(redact(text), kept=chr(10))}\n")
+        sys.stderr.write(f"{'' if text.startswith('Usage:') else 'ray-prep: '}{printable(redact(text), kept=chr(10))}\n")
 
 
 def _open(target: str, endpoint: str | None, version: int | None, split: str | None) -> Any:

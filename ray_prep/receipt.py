@@ -32,6 +32,7 @@ class Receipt:
         shards: What it put into the table's folder, in order.
         rejections: Items that did not make it.
         sums: Of a `measure` unit: n, Σ and Σ² of each channel over its items.
+        ignored: What lies in its containers and is no image on offer, by suffix.
         source_bytes: Bytes fetched.
         conditions: What its bytes depend on that its id does not tell: library versions, CPU level, compression, shard size.
         seconds: Wall time of the attempt that finished.
@@ -42,6 +43,7 @@ class Receipt:
     shards: tuple[ShardFacts, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     sums: tuple[int, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
     source_bytes: int = 0
     conditions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0

@@ -32,6 +32,7 @@ class Tally:
         self.shards: list[ShardFacts] = []
         self.rejected_by_reason: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
+        self.ignored: Counter[str] = Counter()
         self.decoded = 0
         self.copied_rows = 0
         self.source_bytes = 0
@@ -51,6 +52,7 @@ class Tally:
         """
         self.shards += receipt.shards
         self.reject(receipt.rejections)
+        self.ignored.update(receipt.ignored)
         if is_new:
             self.decoded += receipt.items
             self.source_bytes += receipt.source_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -135,7 +136,7 @@ def make_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_is
             _copy(bench, items, signs)
         else:
             isolation = stack.enter_context(Isolation(work)) if is_isolated else None
-            _judge(bench, _pictures(work, items, signs, stack, is_isolated=is_isolated), signs, isolation)
+            _judge(bench, _pictures(work, items, signs, bench.ignored, stack, is_isolated=is_isolated), signs, isolation)
         spooled = bench.close()
         signs.send()
         receipt = Receipt(
@@ -144,6 +145,7 @@ def make_unit(work: Work, ref: UnitRef, notify: Callable[[Tick], None], *, is_is
             shards=tuple(bench.made),
             rejections=tuple(bench.rejections),
             sums=bench.sums,
+            ignored=dict(sorted(bench.ignored.items())),
             source_bytes=bench.source_bytes,
             conditions=work.conditions,
         )
@@ -180,6 +182,7 @@ class _Bench:
         self.source_bytes = 0
         self.made: list[ShardFacts] = []
         self.rejections: list[Rejection] = []
+        self.ignored: Counter[str] = Counter()
         self.sums: tuple[int, ...] = ()
         self._folder = folder
         self._signs = signs
@@ -211,7 +214,7 @@ class _Bench:
 
 
 def _pictures(
-    work: Work, items: list[Item], signs: _Signs, stack: ExitStack, *, is_isolated: bool
+    work: Work, items: list[Item], signs: _Signs, ignored: Counter[str], stack: ExitStack, *, is_isolated: bool
 ) -> Iterator[tuple[Item, bytes | SampleError]]:
     """Yield the unit's pictures: its items' bytes fetched ahead, or what is in its containers, front to back."""
 
@@ -221,7 +224,7 @@ def _pictures(
     source = work.recipe.source
     if holds_members(source):
         for container in items:
-            yield from source.members(container, waiting)
+            yield from source.members(container, waiting, ignored=ignored)
     else:
         window = _ISOLATED_WINDOW if is_isolated else None
         yield from stack.enter_context(fetch(items, source.storage_options, window=window, on_wait=waiting))

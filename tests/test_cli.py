@@ -204,6 +204,22 @@ def test_wrong_arguments(collection: Any, capsys: pytest.CaptureFixture[str], ar
     assert "Traceback" not in error
 
 
+def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, as for any wrong argument, and the help as it is."""
+    assert run([]) == 2
+    assert capsys.readouterr().err.startswith("Usage: ")
+
+
+def test_a_report_on_the_terminal_is_nothing_else(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a step prints where units run in this process goes to the other stream."""
+    (collection.home / "loud_step.py").write_text("def fn(image, rng):\n    print('hello')\n    return image\n")
+    file = str(collection.file(preprocess=[{"resize": {"short_side": 32}}, {"python": {"call": "loud_step:fn"}}]))
+    assert run(["build", file, "--workers", "0", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["accepted"] == 40
+    assert "hello" in captured.err
+
+
 def test_debug_shows_the_traceback(collection: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """`--debug` puts it before the line."""
     file = str(collection.file(decode={"color": "x"}))

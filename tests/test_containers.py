@@ -105,6 +105,22 @@ def test_members_of_a_tar_are_made_again(collection: Collection, classes: list[s
     assert (made.items, made.findings, made.notes) == (5, [], [])
 
 
+def test_what_is_in_no_sample_is_counted(collection: Collection) -> None:
+    """Further pictures of a sample, hidden members and sidecars are `ignored`, by suffix, in every build's report."""
+    source = _tars(collection)
+    with tarfile.open(collection.home / "tars" / "0.tar", "a") as tar:
+        for name in ("zz/a.jpg", "zz/a.png", "zz/_hidden.jpg", "zz/a.xml"):
+            info = tarfile.TarInfo(name)
+            info.size = len(collection.pictures["cat/06.jpg"])
+            tar.addfile(info, io.BytesIO(collection.pictures["cat/06.jpg"]))
+    first = build(collection.recipe(source=source), workers=0)
+    assert first.ignored == {".jpg": 1, ".png": 1, ".xml": 1}
+    again = build(collection.recipe(source=source), workers=0)
+    assert (again.is_published, again.ignored) == (False, first.ignored)
+    _tar(collection.home / "tars" / "2.tar", {"cat/new.jpg": collection.pictures["cat/06.jpg"]}, _number)
+    assert build(collection.recipe(source=source), workers=0).ignored == first.ignored
+
+
 def test_a_night_with_containers(collection: Collection) -> None:
     """Unchanged containers are not read; of a changed one members are counted as added, changed and removed."""
     source = _tars(collection)

@@ -90,7 +90,7 @@ class Record:
         rejected: Items that are not, with remembered ones.
         rejected_new: Rejections that the version before does not have: of another item, another version of it, or for another reason.
         rejected_by_reason: Rejections by reason code.
-        ignored: Names in the source that were not listed, by suffix.
+        ignored: Names in the source, and inside of its tars, that were not listed, by suffix.
         rows: Rows of the table, copies included.
         shards: Files of the table.
         bytes: Their size.

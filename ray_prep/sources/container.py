@@ -39,7 +39,9 @@ class ContainerSource(Source, Protocol):
     The key, uri and version of an item are those of the file, and so is the version of its members.
     """
 
-    def members(self, container: Item, on_wait: Callable[[], None] | None = None) -> Iterator[tuple[Item, bytes | SampleError]]:
+    def members(
+        self, container: Item, on_wait: Callable[[], None] | None = None, *, ignored: Counter[str] | None = None
+    ) -> Iterator[tuple[Item, bytes | SampleError]]:
         """Open a container once and stream its images in their order, each with its bytes or with what is wrong with it.
 
         Keys are unique within a container. Where the container itself is at fault (missing, truncated, corrupt), the last pair is the
@@ -48,6 +50,7 @@ class ContainerSource(Source, Protocol):
         Args:
             container: One of `items`.
             on_wait: Called every other second while the consumer waits for a remote store.
+            ignored: Counts, by suffix, what lies in it and is no image on offer.
 
         Raises:
             StorageError: The store refuses access, or stays away beyond patience.

@@ -83,7 +83,13 @@ class ParquetImages:
         """Stream the files."""
         return containers(self.uri, self.storage_options, self.include, self.exclude, ignored, TABLES)
 
-    def members(self, container: Item, on_wait: Callable[[], None] | None = None) -> Iterator[tuple[Item, bytes | SampleError]]:
+    def members(
+        self,
+        container: Item,
+        on_wait: Callable[[], None] | None = None,
+        *,
+        ignored: Counter[str] | None = None,  # noqa: ARG002  every row is on offer
+    ) -> Iterator[tuple[Item, bytes | SampleError]]:
         """Read a file once, row group by row group; of it, one batch of 16 MB is in memory (three of a remote one), and a page a column.
 
         Rows that cannot be read are named in one rejection of the file's own, after all those that can.
@@ -91,6 +97,7 @@ class ParquetImages:
         Args:
             container: One of `items`.
             on_wait: Called every other second while the consumer waits for a remote store.
+            ignored: Stays as it is.
         """
         seen: set[str] = set()
         batches = ahead(partial(_batches, container, self.storage_options, self.columns), container, on_wait, window=1)
