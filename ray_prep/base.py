@@ -106,7 +106,7 @@ class Base:
         Args:
             was_seen: As for `Rejection.is_passing`.
         """
-        if not {"missing", *RETRIED_REASONS} & self.record.rejected_by_reason.keys():
+        if not {*RETRIED_REASONS, *(("missing",) if was_seen else ())} & self.record.rejected_by_reason.keys():
             return False
         return any(rejection.is_retried(was_seen=was_seen) for rejection in self.rejections())
 

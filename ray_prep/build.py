@@ -292,6 +292,7 @@ def _publish(run: Run, work: Work, found: Survey, tally: Tally, store: Store, ba
         frozen=work.frozen.to_dict(),
         recipe=recipe.data,
         limit=run.limit,
+        ignored_members=dict(sorted(tally.ignored.items())),
     )
     base_version = None if base is None else base.version
     path = write_record(store, run.build_id, record, tally.rejections(), shards)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +139,7 @@ def unchanged_report(run: Run, base: Base, found: Survey) -> BuildReport:
             "rejected_new": 0,
             "decoded": 0,
             "copied_rows": 0,
-            # What was ignored inside of containers is known to the record.
-            "ignored": record.ignored if run.recipe.source.is_container else dict(sorted(found.ignored.items())),
+            "ignored": dict(sorted((found.ignored + Counter(record.ignored_members)).items())),
         },
         version=base.version,
         seconds=run.elapsed_s,

@@ -19,7 +19,7 @@ from ray_prep.errors import RayPrepError, RecipeError
 from ray_prep.json_file import STANDARD_OUTPUT, check_json_file, json_text, write_json_file
 from ray_prep.pipe import open_streams
 from ray_prep.printable import printable
-from ray_prep.redaction import redact
+from ray_prep.redaction import without_credentials
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -271,7 +271,7 @@ def _complain(text: str, *, has_trace: bool = False) -> None:
     with suppress(OSError):
         if has_trace and _Debug.is_on:
             traceback.print_exc()
-        sys.stderr.write(f"{'' if text.startswith('Usage:') else 'ray-prep: '}{printable(redact(text), kept=chr(10))}\n")
+        sys.stderr.write(f"{'' if text.startswith('Usage:') else 'ray-prep: '}{printable(without_credentials(text), kept=chr(10))}\n")
 
 
 def _open(target: str, endpoint: str | None, version: int | None, split: str | None) -> Any:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from ray_prep.redaction import redact
+from ray_prep.redaction import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +68,7 @@ class RayPrepError(Exception):
 
     def __str__(self) -> str:
         """Return the message without secrets, whoever wrote them where."""
-        return redact(super().__str__())
+        return without_credentials(super().__str__())
 
 
 class RecipeError(RayPrepError):
@@ -97,7 +97,7 @@ class Damaged(StorageError):
         self.what = what
 
     def __str__(self) -> str:
-        return redact(f"{self.place} {self.what}; {WAY_OUT}")
+        return without_credentials(f"{self.place} {self.what}; {WAY_OUT}")
 
 
 class BuildError(RayPrepError):

@@ -6,17 +6,18 @@ import os
 import re
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+# Bounded on the left, so that a text of one long word takes no longer than others.
+_URI_IN_TEXT = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>]+")
 # A uri that was taken for a path has one slash left (`s3:/user:password@bucket`), and a file's may have three.
-_USER_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,3})[^\s/:@'\"<>]+:[^\s/@'\"<>]*@")
+_USER_IN_TEXT = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,20}:/+)[^\s/:@'\"<>]+:[^\s/'\"<>]*@")
 # What signs a request: AWS and Google (X-Amz-*, X-Goog-*, and the older AWSAccessKeyId + Signature), Azure (sig), CloudFront
 # (Signature, Key-Pair-Id, Policy) and plain bearer tokens.
 _SECRET_PARAMETER = re.compile(
     r"(?i)(x-(amz|goog)-.*|sig|signature|token|[a-z_-]*token|awsaccesskeyid|googleaccessid|key-pair-id|policy|secret|password|api_?key)"
 )
 _SECRET_IN_TEXT = re.compile(
-    r"(?i)((?:x-(?:amz|goog)-[a-z-]+|signature|sig|token|(?:session_|access_)token|awsaccesskeyid"
-    r"|(?:aws_)?(?:access_key_id|secret_access_key))\s*[=:]\s*)[^\s&'\",;}>]+"
+    r"(?i)(?<![a-z])((?:x-(?:amz|goog)-[a-z-]+|signature|sig|token|(?:session_|access_|aws_session_)token|awsaccesskeyid"
+    r"|(?:aws_)?(?:access_key_id|secret_access_key)|password|secret|api_?key)['\"]?\s*[=:]\s*['\"]?)[^\s&'\",;}>]+"
 )
 # The account of an Azure uri stands where other schemes have the user: `abfss://container@account.dfs.core.windows.net/path`.
 _ACCOUNT_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})
@@ -30,9 +31,11 @@ def clean_uri(uri: str) -> str:
         return uri
     head, rest = uri[: match.end()], uri[match.end() :]
     host, slash, path = rest.partition("/")
-    if "@" in host and match[1].lower() not in _ACCOUNT_SCHEMES:
-        host = host.rpartition("@")[2]
     rest = host + slash + path
+    if "@" in host and match[1].lower() not in _ACCOUNT_SCHEMES:
+        rest = host.rpartition("@")[2] + slash + path
+    elif ":" in host and not host.rpartition(":")[2].isdigit() and "@" in path:  # a secret with a slash in it, and no port
+        rest = path.partition("@")[2]
     if "?" not in rest:
         return head + rest
     path, _, query = rest.partition("?")
@@ -42,10 +45,14 @@ def clean_uri(uri: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Cut secrets from any text: userinfo and signatures of uris, named keys and tokens, and those the environment holds."""
+    """Cut secrets from a text of others (a server's answer, a value given): as `without_credentials`, and named keys and tokens."""
+    return _SECRET_IN_TEXT.sub(r"\1…", without_credentials(text))
+
+
+def without_credentials(text: str) -> str:
+    """Cut userinfo and signatures from the uris in a text, and the secrets that the environment holds; all else stays as it is."""
     text = _URI_IN_TEXT.sub(lambda match: clean_uri(match[0]), text)
     text = _USER_IN_TEXT.sub(r"\1", text)
-    text = _SECRET_IN_TEXT.sub(r"\1…", text)
     for name in _SECRET_VARIABLES:
         value = os.environ.get(name, "")
         if len(value) >= 8:

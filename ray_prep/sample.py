@@ -126,9 +126,11 @@ class Rejection:
         """Return whether it may lie with the moment: it crashed, was late, or was gone although the listing had just seen it.
 
         Args:
-            was_seen: Whether listed means there; a manifest names what never was. A link to nowhere has no version.
+            was_seen: Whether listed means there; a manifest names what never was. A link to nowhere has no version, and of a member
+                (whose uri has a `#`) its container has told that it is not in it.
         """
-        return self.reason in RETRIED_REASONS or (self.reason == "missing" and was_seen and bool(self.version))
+        is_gone = self.reason == "missing" and was_seen and bool(self.version) and "#" not in self.uri
+        return is_gone or self.reason in RETRIED_REASONS
 
     def is_retried(self, *, was_seen: bool) -> bool:
         """Return whether later builds try it again, though nothing of it has changed."""

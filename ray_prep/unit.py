@@ -24,6 +24,7 @@ from ray_prep.image.fetch import fetch
 from ray_prep.isolation import Isolation
 from ray_prep.messages import Tick
 from ray_prep.receipt import Receipt, receipt_path
+from ray_prep.redaction import without_credentials
 from ray_prep.sample import Rejection
 from ray_prep.shelf import Shelf
 from ray_prep.sources.container import holds_members
@@ -183,6 +184,7 @@ class _Bench:
         self.made: list[ShardFacts] = []
         self.rejections: list[Rejection] = []
         self.ignored: Counter[str] = Counter()
+        self.attempts = _attempts(work, ref)
         self.sums: tuple[int, ...] = ()
         self._folder = folder
         self._signs = signs
@@ -211,6 +213,17 @@ class _Bench:
         """Let go of what is half written."""
         for shelf in self._shelves.values():
             shelf.abort()
+
+
+def _attempts(work: Work, ref: UnitRef) -> dict[tuple[str, str], int]:
+    """Return how often each rejected item was tried, by key and uri, as the receipt tells that the unit left in an earlier build."""
+    if not ref.attempts:
+        return {}
+    try:
+        receipt = Receipt.from_json(work.store.get(receipt_path(ref.unit_id)))
+    except FileNotFoundError:
+        receipt = None
+    return {(rejection.key, rejection.uri): rejection.attempts for rejection in receipt.rejections} if receipt else {}
 
 
 def _pictures(
@@ -250,9 +263,9 @@ def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], 
                     continue
             outcome = isolation.run(method, split, item, data) if isolation else getattr(walk, method)(split, item, data)
         except SampleError as error:
-            rejection = Rejection(item.key, item.uri, item.version, error.stage, error.reason, error.message)
+            rejection = Rejection(item.key, item.uri, item.version, error.stage, error.reason, without_credentials(error.message))
             if rejection.is_passing(was_seen=recipe.source.lists_files):
-                rejection = replace(rejection, attempts=min(ref.attempts + 1, MAX_ATTEMPTS))
+                rejection = replace(rejection, attempts=min(bench.attempts.get((item.key, item.uri), 0) + 1, MAX_ATTEMPTS))
             bench.rejections.append(rejection)
             _refuse_an_empty_source(bench)
         else:

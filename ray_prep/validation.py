@@ -23,6 +23,9 @@ _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Pydantic's word for what a value should be -> ours.
 _WORDS = {"string": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list", "list": "a list"}
 
+# Of a value of megabytes its beginning is looked at.
+_LONGEST_CHARS = 4000
+
 _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
@@ -145,5 +148,5 @@ def _known_keys(kind: type[object], steps: list[str | int]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    text = redact(repr(value))  # before it is cut in the midst of a secret
+    text = redact(repr(value)[:_LONGEST_CHARS])  # before it is cut in the midst of a secret
     return text if len(text) <= 80 else text[:77] + "…"

@@ -26,6 +26,7 @@ from ray_prep.sections import Checks
 from ray_prep.show.outlook import outlook
 from ray_prep.sources.class_folders import ClassFolders
 from ray_prep.storage import StorageOptions, open_store
+from ray_prep.storage.local import LocalStore
 from ray_prep.unit import Tick
 
 if TYPE_CHECKING:
@@ -716,6 +717,28 @@ def test_a_step_of_the_users_that_raises(collection: Any) -> None:
     again = build(collection.recipe(**sections), workers=0, retry_rejected=True)
     assert again.decoded > 0
     assert not again.is_published  # it came to the same: no version a night
+
+
+@pytest.mark.slow
+def test_each_image_that_is_gone_for_a_moment_has_its_own_attempts(collection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is gone each night; what was gone is back the night after, however often its unit ran again."""
+    names = sorted(collection.pictures)[:4]
+    gone = ""
+    get = LocalStore.get
+
+    def absent(store: LocalStore, path: str, **more: Any) -> bytes:
+        if gone and path.endswith(f"/{gone}"):
+            raise FileNotFoundError(path)
+        return get(store, path, **more)
+
+    monkeypatch.setattr(LocalStore, "get", absent)
+    for gone in names:
+        report = made(collection)
+        assert report.rejected_by_reason["missing"] == 1
+        assert collection.reasons()[gone] == "missing"
+    gone = ""
+    assert "missing" not in made(collection).rejected_by_reason
+    assert not made(collection).is_published
 
 
 def test_what_a_killed_build_left_half_written_goes_after_a_week(collection: Any) -> None:

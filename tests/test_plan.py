@@ -161,10 +161,10 @@ def test_who_is_tried_again(rejections: tuple[tuple[Any, int], ...], retry_rejec
     assert attempts_to_add(Receipt("0" * 40, "train", 1, rejections=made), was_seen=True, retry_rejected=retry_rejected) == wanted
 
 
-@pytest.mark.parametrize(("version", "was_seen"), [("v", False), ("", True)])
-def test_what_was_never_seen_is_not_tried_again(version: str, was_seen: bool) -> None:  # noqa: FBT001
-    """A manifest names what may never have been there, and a link to nowhere has no version: nights would be spent on them."""
-    made = Receipt("0" * 40, "train", 1, rejections=(Rejection("k", "/k", version, "fetch", "missing", ""),))
+@pytest.mark.parametrize(("uri", "version", "was_seen"), [("/k", "v", False), ("/k", "", True), ("/a.tar#k", "v", True)])
+def test_what_was_never_seen_is_not_tried_again(uri: str, version: str, was_seen: bool) -> None:  # noqa: FBT001
+    """A manifest's image, a link to nowhere, a sample of a tar without a picture: nights would be spent on them."""
+    made = Receipt("0" * 40, "train", 1, rejections=(Rejection("k", uri, version, "fetch", "missing", ""),))
     assert attempts_to_add(made, was_seen=was_seen, retry_rejected=False) is None
     assert attempts_to_add(made, was_seen=was_seen, retry_rejected=True) == 1
 

@@ -470,7 +470,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[Any],
     return serve(partial(_Site, directory=str(tmp_path)))
 
 
-def test_a_web_server_is_a_store(site: str) -> None:
+def test_a_web_server_is_a_store(site: str, tmp_path: Path) -> None:
     """Files are listed, read, sized, have versions that change with their time; missing and refused are told apart; nothing is written."""
     with pytest.raises(RecipeError, match="allow_http"):
         open_store(site)
@@ -482,6 +482,9 @@ def test_a_web_server_is_a_store(site: str) -> None:
     assert store.size("x.jpg") == 10
     assert store.size("nope.jpg") is None
     assert [entry.version for entry in store.list()] == ["6-1700000000", "10-1700000000"]
+    (tmp_path / "index.html").write_text('<a href="x.jpg">x</a> <a href="gone.jpg">gone</a>')
+    assert [(entry.path, entry.version) for entry in store.list()] == [("gone.jpg", ""), ("x.jpg", "10-1700000000")]
+    (tmp_path / "index.html").unlink()
     assert store.stat("x.jpg") == next(entry for entry in store.list() if entry.path == "x.jpg")
     with store.open_input("x.jpg") as file:
         file.seek(4)

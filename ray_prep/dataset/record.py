@@ -91,6 +91,7 @@ class Record:
         rejected_new: Rejections that the version before does not have: of another item, another version of it, or for another reason.
         rejected_by_reason: Rejections by reason code.
         ignored: Names in the source, and inside of its tars, that were not listed, by suffix.
+        ignored_members: Those of them that are inside of tars: the next build may not read these.
         rows: Rows of the table, copies included.
         shards: Files of the table.
         bytes: Their size.
@@ -123,6 +124,7 @@ class Record:
     rejected_new: int = 0
     rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
+    ignored_members: Mapping[str, int] = field(default_factory=dict)
     rows: int = 0
     shards: int = 0
     bytes: int = 0

@@ -31,6 +31,7 @@ __all__ = ["Snapshot", "commit", "history", "open_table", "reachable"]
 
 _MESSAGE_CHARS = 400
 _COMMIT_PAUSES_S = (1.0, 4.0)
+_COMMIT_RETRY_S = 90.0
 _TOKEN = "ray_prep.commit"
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f\ud800-\udfff]")
 _APPLICATION = "ray_prep"
@@ -177,7 +178,8 @@ def commit(
             removals = [] if is_new_schema else [_removed(live[path], now_ms) for path in gone]
             table.create_write_transaction([*removals, *actions], how, wanted, partition_by=[PARTITION], commit_properties=properties)
 
-    # delta-rs tries again where a server says that it should, and gives up where a connection is reset or nobody answers.
+    # delta-rs insists for minutes where a server says that it should, and gives up where a connection is reset or nobody answers.
+    begin = time.monotonic()
     for pause_s in (None,) if is_local(uri) else (*_COMMIT_PAUSES_S, None):
         try:
             write()
@@ -186,7 +188,7 @@ def commit(
             version = _settle(store, uri, after, token, error)
             if version is not None:
                 return version
-            if pause_s is None:
+            if pause_s is None or time.monotonic() - begin > _COMMIT_RETRY_S:
                 raise _fault(uri, error) from error
             time.sleep(pause_s)
     raise AssertionError  # the last of the pauses is None

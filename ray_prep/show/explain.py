@@ -119,7 +119,7 @@ def _find(recipe: Recipe, key: str) -> tuple[Item | None, bytes | SampleError | 
 def _why_left_out(recipe: Recipe, key: str) -> str | None:
     """Return why a file that lies below the root is not listed; None where there is none, or the source has no such rules."""
     source = recipe.source
-    if not isinstance(source, Files | ClassFolders):
+    if not isinstance(source, Files | ClassFolders) or {"", ".", ".."} & set(key.split("/")):  # such a key is none of this root
         return None
     why = why_left_out(key, source.include, source.exclude)
     return why if why and open_store(source.uri, source.storage_options).stat(key) is not None else None

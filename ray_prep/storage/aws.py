@@ -207,15 +207,17 @@ class S3Requests:
         except FileNotFoundError as error:  # a bucket that is not there has its own code
             place = self.place(prefix)
             raise StorageError(f"{place.uri}: {place.endpoint} knows no listings of buckets (404); is it an S3 server?") from error
-        root, is_encoded = _listing(body), False
+        root = _parsed(body)
         if root is None:
             headers, body = self.send("GET", "", prefix, query={**query, "encoding-type": "url"})
-            root, is_encoded = _listing(body), True
-        if root is None:  # taken for the end of a listing, an error or a page of HTML would cost all images behind it
+            root = _parsed(body)
+        # Taken for the end of a listing, an error or a page of HTML would cost all images behind it.
+        if root is None or root.tag.rpartition("}")[2] != "ListBucketResult":
             place = self.place(prefix)
             begin = body[:80].decode("utf-8", "replace")
             raise PassingFault(f"{place.uri}: {place.endpoint} answers something that is no listing; is it an S3 server? ({begin!r})")
-        return root, is_encoded, headers
+        # As the server says: it may ignore the wish, and what made the first answer no XML may have been a proxy's page.
+        return root, any(element.tag.rpartition("}")[2] == "EncodingType" for element in root), headers
 
     def probe(self, prefix: str) -> None:
         """Ask for one key below `prefix`: is the server there, the bucket, the permission, the region?"""
@@ -290,13 +292,12 @@ class S3Requests:
         return {name.lower(): value for name, value in response.headers.items()}, content
 
 
-def _listing(body: bytes) -> ElementTree.Element | None:
-    """Return a page of a listing; None where the body is something else, though its status was 200."""
+def _parsed(body: bytes) -> ElementTree.Element | None:
+    """Return what a body says; None where it is no XML."""
     try:
-        root = ElementTree.fromstring(body)
+        return ElementTree.fromstring(body)
     except ElementTree.ParseError:
         return None
-    return root if root.tag.rpartition("}")[2] == "ListBucketResult" else None
 
 
 def _cause(error: BaseException) -> str:

@@ -87,11 +87,10 @@ class RemoteStore:
         top = f"{self.uri}/{prefix}" if prefix else self.uri
         found = self._call(prefix, lambda fs: fs.find(top + "/", detail=True, on_error="raise"))
         root = len(self._bare(self.uri)) + 1
-        paths = {self._bare(name)[root:]: info for name, info in found.items()}
         with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="ray_prep-head") as heads:
-            names = sorted(paths)
+            names = sorted(self._bare(name)[root:] for name in found)
             for path, entry in zip(names, heads.map(self.stat, names), strict=True):
-                yield entry or _entry(paths[path], path)
+                yield entry or Entry(path, 0, "")  # the page names what is not there
 
     def stat(self, path: str) -> Entry | None:
         try:

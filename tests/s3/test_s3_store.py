@@ -112,6 +112,13 @@ def test_a_page_that_is_no_page_does_not_end_a_listing(faulty_proxy: Any, moto_s
         list(open_store(f"s3://{bucket}", patience=Patience(1, 1, 1)).list())
 
 
+def test_keys_are_encoded_where_the_server_says_so(moto_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a proxy's has the listing asked for again, encoded; a server that ignores that means its keys as they are."""
+    pages = iter([b"<html><br></html", b"<ListBucketResult><Contents><Key>a+b%20c.jpg</Key></Contents></ListBucketResult>"])
+    monkeypatch.setattr("ray_prep.storage.aws.S3Requests.send", lambda *_, **__: ({}, next(pages)))
+    assert [entry.path for entry in open_store(f"s3://{moto_server.new_bucket()}").list()] == ["a+b%20c.jpg"]
+
+
 @pytest.mark.parametrize("token", ["", "<NextContinuationToken>a</NextContinuationToken>"])
 def test_a_listing_that_cannot_go_on_is_an_error(moto_server: Any, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     """A server that knows version 1 of listings says that there is more, and not where; another one says the same for ever."""
