@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -218,12 +218,13 @@ class _Bench:
 def _attempts(work: Work, ref: UnitRef) -> dict[tuple[str, str], int]:
     """Return how often each rejected item was tried, by key and uri, as the receipt tells that the unit left in an earlier build."""
     if not ref.attempts:
-        return {}
-    try:
+        return Counter()
+    receipt = None
+    with suppress(FileNotFoundError):
         receipt = Receipt.from_json(work.store.get(receipt_path(ref.unit_id)))
-    except FileNotFoundError:
-        receipt = None
-    return {(rejection.key, rejection.uri): rejection.attempts for rejection in receipt.rejections} if receipt else {}
+    if receipt is None:
+        return defaultdict(lambda: ref.attempts)
+    return Counter({(rejection.key, rejection.uri): rejection.attempts for rejection in receipt.rejections})
 
 
 def _pictures(
@@ -265,7 +266,7 @@ def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], 
         except SampleError as error:
             rejection = Rejection(item.key, item.uri, item.version, error.stage, error.reason, without_credentials(error.message))
             if rejection.is_passing(was_seen=recipe.source.lists_files):
-                rejection = replace(rejection, attempts=min(bench.attempts.get((item.key, item.uri), 0) + 1, MAX_ATTEMPTS))
+                rejection = replace(rejection, attempts=min(bench.attempts[item.key, item.uri] + 1, MAX_ATTEMPTS))
             bench.rejections.append(rejection)
             _refuse_an_empty_source(bench)
         else:

@@ -91,7 +91,6 @@ class Record:
         rejected_new: Rejections that the version before does not have: of another item, another version of it, or for another reason.
         rejected_by_reason: Rejections by reason code.
         ignored: Names in the source, and inside of its tars, that were not listed, by suffix.
-        ignored_members: Those of them that are inside of tars: the next build may not read these.
         rows: Rows of the table, copies included.
         shards: Files of the table.
         bytes: Their size.
@@ -109,6 +108,7 @@ class Record:
         frozen: What the first publish fixed: columns, classes, constants of normalize, split rule.
         recipe: The recipe as plain data, with defaults filled in.
         limit: How many items the build was limited to; None for all.
+        ignored_members: What of `ignored` is inside of tars: the next build may not read these.
     """
 
     build_id: str
@@ -124,7 +124,6 @@ class Record:
     rejected_new: int = 0
     rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
-    ignored_members: Mapping[str, int] = field(default_factory=dict)
     rows: int = 0
     shards: int = 0
     bytes: int = 0
@@ -142,6 +141,7 @@ class Record:
     frozen: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
+    ignored_members: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def mean(self) -> tuple[float, ...]:
