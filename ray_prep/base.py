@@ -100,15 +100,15 @@ class Base:
             raise error
         self.damage[error.place] = error
 
-    def has_retries(self, *, was_seen: bool) -> bool:
+    def has_retries(self, *, lists_files: bool) -> bool:
         """Return whether there are rejections that are to be tried again.
 
         Args:
-            was_seen: As for `Rejection.is_passing`.
+            lists_files: As for `Rejection.is_passing`.
         """
-        if not {*RETRIED_REASONS, *(("missing",) if was_seen else ())} & self.record.rejected_by_reason.keys():
+        if not {*RETRIED_REASONS, *(("missing",) if lists_files else ())} & self.record.rejected_by_reason.keys():
             return False
-        return any(rejection.is_retried(was_seen=was_seen) for rejection in self.rejections())
+        return any(rejection.is_retried(lists_files=lists_files) for rejection in self.rejections())
 
     def has_rejections(self, rejections: Iterable[Rejection]) -> bool:
         """Return whether its list of rejections is this one, in whatever order."""

@@ -211,7 +211,7 @@ def _is_nothing_to_do(run: Run, base: Base, found: Survey, frozen: Frozen) -> bo
         and record.limit == run.limit
         and all(record.fingerprints.get(split) == run.recipe.fingerprint(split) for split in splits)
         and not (run.retry_rejected and record.rejected)
-        and not base.has_retries(was_seen=run.recipe.source.lists_files)
+        and not base.has_retries(lists_files=run.recipe.source.lists_files)
     )
 
 

@@ -308,13 +308,13 @@ class Receipts:
         return receipt
 
 
-def attempts_to_add(receipt: Receipt, *, was_seen: bool, retry_rejected: bool) -> int | None:
+def attempts_to_add(receipt: Receipt, *, lists_files: bool, retry_rejected: bool) -> int | None:
     """Return the attempts so far of a finished unit that is to run again for its rejected items; None if it is not.
 
     Args:
         receipt: What the unit left.
-        was_seen: As for `Rejection.is_passing`.
+        lists_files: As for `Rejection.is_passing`.
         retry_rejected: Whether every rejected item is to be tried again, not only what may have passed.
     """
-    troubled = [rejection for rejection in receipt.rejections if retry_rejected or rejection.is_retried(was_seen=was_seen)]
+    troubled = [rejection for rejection in receipt.rejections if retry_rejected or rejection.is_retried(lists_files=lists_files)]
     return max((rejection.attempts for rejection in troubled), default=None)

@@ -19,6 +19,8 @@ _SECRET_IN_TEXT = re.compile(
     r"(?i)(?<![a-z])((?:x-(?:amz|goog)-[a-z-]+|signature|sig|token|(?:session_|access_|aws_session_)token|awsaccesskeyid"
     r"|(?:aws_)?(?:access_key_id|secret_access_key)|password|secret|api_?key)['\"]?\s*[=:]\s*['\"]?)[^\s&'\",;}>]+"
 )
+# `user:the beginning of a secret with a slash in it`; no port, and no address of IPv6.
+_SECRET_BEFORE_SLASH = re.compile(r"[^\[\]:]+:(?!\d*$).+")
 # The account of an Azure uri stands where other schemes have the user: `abfss://container@account.dfs.core.windows.net/path`.
 _ACCOUNT_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_CLIENT_SECRET")
@@ -34,7 +36,7 @@ def clean_uri(uri: str) -> str:
     rest = host + slash + path
     if "@" in host and match[1].lower() not in _ACCOUNT_SCHEMES:
         rest = host.rpartition("@")[2] + slash + path
-    elif ":" in host and not host.rpartition(":")[2].isdigit() and "@" in path:  # a secret with a slash in it, and no port
+    elif _SECRET_BEFORE_SLASH.fullmatch(host) and "@" in path:
         rest = path.partition("@")[2]
     if "?" not in rest:
         return head + rest

@@ -111,8 +111,8 @@ class Run:
         refs: list[UnitRef] = []
         for unit in units:
             receipt = None if self.rebuild else receipts.find(unit.unit_id)
-            was_seen = self.recipe.source.lists_files
-            attempts = attempts_to_add(receipt, was_seen=was_seen, retry_rejected=self.retry_rejected) if receipt else 0
+            lists_files = self.recipe.source.lists_files
+            attempts = attempts_to_add(receipt, lists_files=lists_files, retry_rejected=self.retry_rejected) if receipt else 0
             if receipt and attempts is None:
                 done.append(receipt)
             else:

@@ -122,16 +122,16 @@ class Rejection:
     message: str
     attempts: int = 1
 
-    def is_passing(self, *, was_seen: bool) -> bool:
+    def is_passing(self, *, lists_files: bool) -> bool:
         """Return whether it may lie with the moment: it crashed, was late, or was gone although the listing had just seen it.
 
         Args:
-            was_seen: Whether listed means there; a manifest names what never was. A link to nowhere has no version, and of a member
-                (whose uri has a `#`) its container has told that it is not in it.
+            lists_files: As its source does: listed means there, where a manifest names what never was. A link to nowhere has no
+                version, and of a member (whose uri has a `#`) its container has told that it is not in it.
         """
-        is_gone = self.reason == "missing" and was_seen and bool(self.version) and "#" not in self.uri
+        is_gone = self.reason == "missing" and lists_files and bool(self.version) and "#" not in self.uri
         return is_gone or self.reason in RETRIED_REASONS
 
-    def is_retried(self, *, was_seen: bool) -> bool:
+    def is_retried(self, *, lists_files: bool) -> bool:
         """Return whether later builds try it again, though nothing of it has changed."""
-        return self.attempts < MAX_ATTEMPTS and self.is_passing(was_seen=was_seen)
+        return self.attempts < MAX_ATTEMPTS and self.is_passing(lists_files=lists_files)

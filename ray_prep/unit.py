@@ -265,7 +265,7 @@ def _judge(bench: _Bench, pictures: Iterator[tuple[Item, bytes | SampleError]], 
             outcome = isolation.run(method, split, item, data) if isolation else getattr(walk, method)(split, item, data)
         except SampleError as error:
             rejection = Rejection(item.key, item.uri, item.version, error.stage, error.reason, without_credentials(error.message))
-            if rejection.is_passing(was_seen=recipe.source.lists_files):
+            if rejection.is_passing(lists_files=recipe.source.lists_files):
                 rejection = replace(rejection, attempts=min(bench.attempts[item.key, item.uri] + 1, MAX_ATTEMPTS))
             bench.rejections.append(rejection)
             _refuse_an_empty_source(bench)

@@ -702,7 +702,8 @@ def test_a_shard_that_is_gone_is_made_again(collection: Any) -> None:
 def test_a_step_of_the_users_that_raises(collection: Any) -> None:
     """The image is `transform_failed` with the step's place and the exception; its neighbours live, and it is not tried again."""
     (collection.home / "picky_step.py").write_text(
-        "def fn(image, rng):\n    if image.shape[0] > image.shape[1]:\n        raise ArithmeticError('too tall')\n    return image\n"
+        "def fn(image, rng):\n    if image.shape[0] > image.shape[1]:\n"
+        "        raise ArithmeticError('too tall for https://me:hidden@host/x')\n    return image\n"
     )
     finish = [{"center_crop": {"height": 24, "width": 24}}]
     preprocess = [{"resize": {"short_side": 32}}, {"python": {"call": "picky_step:fn"}}]
@@ -711,7 +712,7 @@ def test_a_step_of_the_users_that_raises(collection: Any) -> None:
     failed = {key for key, reason in collection.reasons().items() if reason == "transform_failed"}
     assert 0 < len(failed) < 40
     message = next(row["message"] for row in open_dataset(str(collection.target)).rejections.to_pylist() if row["key"] in failed)
-    assert message == "preprocess[1].python: picky_step:fn raised ArithmeticError: too tall"
+    assert message == "preprocess[1].python: picky_step:fn raised ArithmeticError: too tall for https://host/x"
     assert report.accepted == 40 - len(failed)
     assert made(collection, **sections).decoded == 0
     again = build(collection.recipe(**sections), workers=0, retry_rejected=True)

@@ -158,15 +158,15 @@ def test_a_receipt_holds_under_its_conditions(collection: Any) -> None:
 def test_who_is_tried_again(rejections: tuple[tuple[Any, int], ...], retry_rejected: bool, wanted: int | None) -> None:  # noqa: FBT001
     """`crashed`, `timed_out` and what was gone although it was listed, up to three attempts; others when asked to."""
     made = tuple(Rejection("k", "/k", "v", "unit", reason, "", attempts) for reason, attempts in rejections)
-    assert attempts_to_add(Receipt("0" * 40, "train", 1, rejections=made), was_seen=True, retry_rejected=retry_rejected) == wanted
+    assert attempts_to_add(Receipt("0" * 40, "train", 1, rejections=made), lists_files=True, retry_rejected=retry_rejected) == wanted
 
 
-@pytest.mark.parametrize(("uri", "version", "was_seen"), [("/k", "v", False), ("/k", "", True), ("/a.tar#k", "v", True)])
-def test_what_was_never_seen_is_not_tried_again(uri: str, version: str, was_seen: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("uri", "version", "lists_files"), [("/k", "v", False), ("/k", "", True), ("/a.tar#k", "v", True)])
+def test_what_was_never_seen_is_not_tried_again(uri: str, version: str, lists_files: bool) -> None:  # noqa: FBT001
     """A manifest's image, a link to nowhere, a sample of a tar without a picture: nights would be spent on them."""
     made = Receipt("0" * 40, "train", 1, rejections=(Rejection("k", uri, version, "fetch", "missing", ""),))
-    assert attempts_to_add(made, was_seen=was_seen, retry_rejected=False) is None
-    assert attempts_to_add(made, was_seen=was_seen, retry_rejected=True) == 1
+    assert attempts_to_add(made, lists_files=lists_files, retry_rejected=False) is None
+    assert attempts_to_add(made, lists_files=lists_files, retry_rejected=True) == 1
 
 
 def test_columns_of_the_first_publish_stay(collection: Any) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
         ("s3://key:secret@bucket/a", "s3://bucket/a"),
         ("s3://key:sec/ret@bucket/a", "s3://bucket/a"),
         ("http://host:8080/a@b.jpg", "http://host:8080/a@b.jpg"),
+        ("http://host:/a@b.jpg", "http://host:/a@b.jpg"),
+        ("http://[::1]/a@b.jpg", "http://[::1]/a@b.jpg"),
+        ("http://[::1]:80/a@b.jpg", "http://[::1]:80/a@b.jpg"),
         ("s3://bucket/q?x=1&y.jpg", "s3://bucket/q?x=1&y.jpg"),
         ("abfss://container@account.dfs.core.windows.net/a", "abfss://container@account.dfs.core.windows.net/a"),
     ],
@@ -51,14 +54,14 @@ def test_secrets_are_cut_from_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_word_takes_no_longer_than_others() -> None:
-    """A value of a megabyte in a recipe is no reason to wait: twice the text takes about twice the time."""
+    """A value of a megabyte in a recipe is no reason to wait: ten times the text takes some ten times as long, and not a hundred."""
 
     def seconds(count: int) -> float:
         begin = time.perf_counter()
         redact("a" * count)
         return time.perf_counter() - begin
 
-    assert min(seconds(200_000) for _ in range(3)) < 8 * max(min(seconds(100_000) for _ in range(3)), 1e-3)
+    assert min(seconds(100_000) for _ in range(3)) < 40 * min(seconds(10_000) for _ in range(9))
 
 
 @pytest.mark.parametrize(

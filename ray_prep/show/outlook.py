@@ -127,8 +127,8 @@ def outlook(recipe: Recipe) -> Outlook:
         frozen = freeze(recipe, base.frozen if base else None, carried, found.labels, found.class_names)
         why = _why(recipe, base, found, frozen) if base else []
         work = Work(recipe.data, recipe.folder, frozen, carried.serialize().to_pybytes(), "plan", made_with())
-        was_seen = recipe.source.lists_files
-        is_done = base is not None and _is_up_to_date(base, found, frozen, why, was_seen=was_seen)
+        lists_files = recipe.source.lists_files
+        is_done = base is not None and _is_up_to_date(base, found, frozen, why, lists_files=lists_files)
         cut = list(_units(work, found, base, store, is_done=is_done))
         to_run = [(split, count) for split, count, is_done in cut if not is_done]
         tried = (
@@ -196,9 +196,9 @@ def _why(recipe: Recipe, base: Base, found: Survey, frozen: Frozen) -> list[str]
     return why
 
 
-def _is_up_to_date(base: Base, found: Survey, frozen: Frozen, why: list[str], *, was_seen: bool) -> bool:
+def _is_up_to_date(base: Base, found: Survey, frozen: Frozen, why: list[str], *, lists_files: bool) -> bool:
     is_as_published = found.is_as_published and frozen == base.frozen and base.record.limit is None
-    return is_as_published and not why and not base.has_retries(was_seen=was_seen)
+    return is_as_published and not why and not base.has_retries(lists_files=lists_files)
 
 
 def _units(work: Work, found: Survey, base: Base | None, store: Store, *, is_done: bool) -> Iterator[tuple[str, int, bool]]:
@@ -211,8 +211,8 @@ def _units(work: Work, found: Survey, base: Base | None, store: Store, *, is_don
     receipts = None if is_done else Receipts(store, base.paths if base else set(), work.conditions)
     for unit in units(work.recipe, work.frozen, found, "make", sorted(found.counts)):
         receipt = receipts.find(unit.unit_id) if receipts else None
-        was_seen = work.recipe.source.lists_files
-        is_unit_done = is_done or (receipt is not None and attempts_to_add(receipt, was_seen=was_seen, retry_rejected=False) is None)
+        lists_files = work.recipe.source.lists_files
+        is_unit_done = is_done or (receipt is not None and attempts_to_add(receipt, lists_files=lists_files, retry_rejected=False) is None)
         if not is_unit_done:
             stores.greet(item.uri for item in unit.items if is_web(item.uri))
         yield unit.split, len(unit.items), is_unit_done
